@@ -1,0 +1,144 @@
+"""What all commands share: flags, help, one-line errors and exit codes.
+
+Nothing heavy is imported here, so that `--help` and a mistyped flag answer at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from ssljax.errors import InputError, Interrupted, TrainingFailed, nearest
+
+USER_MISTAKE = 2
+
+
+class Command:
+    """A command with flags of its own (no global ones, so that commands can call each other)."""
+
+    def __init__(self, name: str, description: str, usage: str):
+        self.name, self.description, self.usage = name, description, usage
+        self.flags = flags.FlagValues()
+        self._required: list[str] = []
+        flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=self.flags)
+
+    def text(self, name: str, help_text: str, default: str = "", required: bool = False) -> None:
+        """Adds a flag that takes a string."""
+        flags.DEFINE_string(name, default, help_text, flag_values=self.flags)
+        self._required += [name] if required else []
+
+    def switch(self, name: str, help_text: str) -> None:
+        """Adds a flag that is off unless given."""
+        flags.DEFINE_bool(name, False, help_text, flag_values=self.flags)
+
+    def config(self) -> None:
+        """Adds `--config=FILE[:ARGUMENT]` and its overrides `--config.a.b=value`."""
+        config_flags.DEFINE_config_file(
+            "config",
+            None,
+            "a config file of ml_collections, FILE[:ARGUMENT]; any value in it is overridden by "
+            "--config.a.b=value",
+            flag_values=self.flags,
+        )
+        self._required.append("config")
+
+    def parse(self, argv: Sequence[str]) -> list[str]:
+        """Parses the command line; returns what is no flag.
+
+        Raises:
+          InputError: an unknown flag or key (the nearest known one is named), or a bad value.
+        """
+        # ml_collections looks for the config file and its overrides in sys.argv itself.
+        sys.argv = [self.name, *(find_config(argument) for argument in argv)]
+        try:
+            positional = self.flags(sys.argv)[1:]
+        except flags.UnrecognizedFlagError as error:
+            known = [f"--{name}" for name in self.flags if "." not in name]
+            if error.flagname.startswith("config."):
+                raise InputError("--config=FILE is missing") from error
+            raise InputError(
+                f"unknown flag --{error.flagname}: {nearest(f'--{error.flagname}', known)}"
+            ) from error
+        except (AttributeError, KeyError, flags.Error, OSError) as error:
+            raise InputError(_config_mistake(error)) from error
+        if not self.flags["help"].value:
+            for name in self._required:
+                if not self.flags[name].value:
+                    raise InputError(f"--{name} is missing; see --help")
+        return positional
+
+    def help(self) -> str:
+        """The text of `--help`."""
+        lines = [self.description, "", f"usage: {self.usage}", ""]
+        for name in self.flags:
+            flag = self.flags[name]
+            if name == flag.name and "." not in name:
+                default = f" (default: {flag.default})" if flag.default else ""
+                lines.append(f"  --{name:18} {flag.help}{default}")
+        return "\n".join(lines)
+
+    def run(self, main: Callable[[flags.FlagValues, list[str]], None]) -> None:
+        """Runs main(flags, positional) and ends the process with an exit code.
+
+        0: done. 1: training failed. 2: a user's mistake. 130 or 143: Ctrl-C or SIGTERM.
+        """
+        _quiet_libraries()
+        try:
+            positional = self.parse(sys.argv[1:])
+            if self.flags["help"].value:
+                print(self.help())
+            else:
+                main(self.flags, positional)
+        except InputError as error:
+            self._end(str(error), USER_MISTAKE)
+        except TrainingFailed as error:
+            self._end(str(error), 1)
+        except Interrupted as error:
+            self._end(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            self._end("interrupted", 130)
+        except BrokenPipeError:
+            os._exit(0)  # the reader of our output (`| head`) has left
+
+    def _end(self, message: str, code: int) -> None:
+        sys.stdout.flush()
+        print(f"{self.name}: {message}", file=sys.stderr)
+        sys.exit(code)
+
+
+def find_config(argument: str) -> str:
+    """Lets `--config=configs/NAME.py` work away from a checkout, with the configs shipped."""
+    prefix, _, value = argument.partition("=")
+    if prefix.lstrip("-") != "config" or not value:
+        return argument
+    file, colon, rest = value.partition(":")
+    if pathlib.Path(file).exists():
+        return argument
+    package = pathlib.Path(__file__).parent
+    shipped = package / "configs"  # in an installed package; beside it in a checkout
+    folder = shipped if shipped.is_dir() else package.parent / "configs"
+    found = folder / pathlib.Path(file).name
+    if not found.is_file():
+        known = [f"configs/{path.name}" for path in sorted(folder.glob("[a-z]*.py"))]
+        raise InputError(f"--config: no file {file}; {nearest(file, known)}")
+    return f"--config={found}{colon}{rest}"
+
+
+def _config_mistake(error: Exception) -> str:
+    message = " ".join(str(error.args[0] if error.args else error).split())
+    if isinstance(error, AttributeError | KeyError):
+        return f"--config: unknown key {message.replace(chr(92), '')}"
+    return message.rsplit("Traceback (most recent call last):", 1)[-1].strip()
+
+
+def _quiet_libraries() -> None:
+    """Keeps libraries' notes to developers out of the terminal; their errors stay."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    logging.getLogger("absl").setLevel(logging.ERROR)

@@ -1,0 +1,205 @@
+"""Every setting of a run, with its default, and the checks that come before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssljax.errors import InputError, nearest
+
+
+def train_config() -> ConfigDict:
+    """A training run's settings; a config file sets `task` and what else it wants otherwise."""
+    config = ConfigDict()
+    config.seed = 0  # decides every random draw: weights, shuffling, crops, puzzles, dropout
+    config.epochs = 20
+    config.batch_size = 64  # over all devices and processes
+
+    config.task = ConfigDict({"name": ""})  # and the options of that task, see ssljax/tasks
+    config.model = ConfigDict()
+    config.model.name = "alexnet"
+    config.model.width = 1.0  # multiplies the channels of every layer but the last
+    config.model.dropout = 0.5
+    config.model.dtype = "auto"  # computes in bfloat16 on GPU and TPU, in float32 on CPU
+
+    config.data = ConfigDict()
+    config.data.dataset = ""  # TFDS's name: name, name/config or name/config:version
+    config.data.data_dir = ""  # where it is prepared; empty is TFDS's default
+    config.data.train_split = "train"
+    config.data.validation_split = "validation"
+    config.data.test_split = "test"
+    config.data.image_key = "image"
+    config.data.label_key = "label"
+    config.data.image_size = 227  # pixels a side, after the crop
+    config.data.random_crop = True  # the square's place when training; the centre otherwise
+    config.data.mean = (0.5, 0.5, 0.5)
+    config.data.std = (0.5, 0.5, 0.5)
+    config.data.threads = 2  # that read and decode
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.weight_decay = 1e-3  # L2, added to the gradient
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+    config.optimizer.momentum = 0.0  # of sgd
+    config.schedule = ConfigDict()
+    config.schedule.every_epochs = 5
+    config.schedule.factor = 0.3
+
+    config.init_from = ""  # a run folder, or a file of PyTorch weights (.pth, .safetensors)
+    config.init_layers = "conv*"  # which layers are carried over from it, comma-separated
+
+    config.parallelism = "jit"  # or "pmap"
+    config.log_every_steps = 50
+    config.checkpoint_every_steps = 0  # beside the one at the end of each epoch
+    return config
+
+
+def study_config() -> ConfigDict:
+    """A study's settings; a config file fills in `pretexts`, `classification` and `arms`."""
+    config = ConfigDict()
+    config.seeds = 1  # repeats everything, pretext included, with seed, seed + 1, …
+    config.pretexts = ConfigDict()  # training configs by name
+    config.classification = train_config()
+    config.arms = ConfigDict()  # arms by name, see `arm_config`
+    config.weights_file = ""  # of PyTorch, for arms that start from it; without it they are left out
+    return config
+
+
+def arm_config(start: str = "random", slides_arm: str = "") -> ConfigDict:
+    """One downstream arm of a study.
+
+    Args:
+      start: `random`, `weights_file`, or a name in `pretexts`.
+      slides_arm: which published row it stands beside: `random`, `pretext`, `imagenet` or none.
+    """
+    config = ConfigDict()
+    config.start = start
+    config.init_layers = "conv*,fc6,fc7" if start == "weights_file" else "conv*"
+    config.slides_arm = slides_arm
+    return config
+
+
+# Settings that may change when a run goes on: they decide nothing about its numbers so far.
+CHANGEABLE = (
+    "epochs",
+    "data.data_dir",
+    "data.threads",
+    "init_from",
+    "parallelism",
+    "checkpoint_every_steps",
+)
+
+_POSITIVE = (
+    "epochs", "batch_size", "model.width", "data.image_size", "optimizer.learning_rate",
+    "schedule.every_epochs", "schedule.factor", "log_every_steps",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "seed", "data.threads", "optimizer.weight_decay", "optimizer.b1", "optimizer.b2",
+    "optimizer.eps", "optimizer.momentum", "checkpoint_every_steps", "model.dropout",
+)  # fmt: skip
+_BELOW_ONE = ("model.dropout", "optimizer.b1", "optimizer.b2", "optimizer.momentum")
+
+
+def check_train_config(config: ConfigDict) -> None:
+    """Checks names, types and ranges; `make_task` and `make_model` check options of their own.
+
+    Raises:
+      InputError: names the key and what would be right.
+    """
+    check_keys(config, train_config(), free=("task", "model"))
+    values = dict(flatten(config))
+    for key in _POSITIVE:
+        if not values[key] > 0:
+            raise InputError(f"{key}: {values[key]} is not above 0")
+    for key in _NOT_NEGATIVE:
+        if not values[key] >= 0:
+            raise InputError(f"{key}: {values[key]} is below 0")
+    for key in _BELOW_ONE:
+        if not values[key] < 1:
+            raise InputError(f"{key}: {values[key]} is not below 1")
+    for key in ("data.dataset", "data.train_split", "data.validation_split", "task.name"):
+        if not values.get(key):
+            raise InputError(f"{key} is not set")
+    for key in ("data.mean", "data.std"):
+        if len(values[key]) != 3:
+            raise InputError(f"{key}: {values[key]} is not three numbers, one per channel")
+    if not all(value > 0 for value in values["data.std"]):
+        raise InputError(f"data.std: {values['data.std']} is not above 0")
+
+
+def check_study_config(config: ConfigDict) -> None:
+    """Checks a study's settings, those of its runs included.
+
+    Raises:
+      InputError: names the key and what would be right.
+    """
+    check_keys(config, study_config(), free=("pretexts", "classification", "arms"))
+    if config.seeds < 1:
+        raise InputError(f"seeds: {config.seeds} is not above 0")
+    if not config.arms:
+        raise InputError("arms: a study needs at least one")
+    for name, run in (*config.pretexts.items(), ("classification", config.classification)):
+        try:
+            check_train_config(run)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+    starts = ["random", "weights_file", *config.pretexts]
+    for name, arm in config.arms.items():
+        check_keys(arm, arm_config(), prefix=f"arms.{name}.")
+        if arm.start not in starts:
+            raise InputError(f"arms.{name}.start: {arm.start!r}; {nearest(arm.start, starts)}")
+
+
+def check_keys(
+    config: Mapping[str, Any],
+    reference: Mapping[str, Any],
+    free: tuple[str, ...] = (),
+    prefix: str = "",
+) -> None:
+    """Compares keys and types with those of a reference, except below the keys in `free`.
+
+    Raises:
+      InputError: an unknown key (the nearest known one is named), a missing one, another type.
+    """
+    for key in config:
+        if key not in reference:
+            raise InputError(f"unknown key {prefix}{key}: {nearest(key, list(reference))}")
+    for key, default in reference.items():
+        if key not in config:
+            raise InputError(f"key {prefix}{key} is missing (default: {default!r})")
+        value = config[key]
+        if isinstance(default, Mapping | ConfigDict):
+            if not isinstance(value, Mapping | ConfigDict):
+                raise InputError(f"{prefix}{key}: expected a group of settings, got {value!r}")
+            if key not in free:
+                check_keys(value, default, prefix=f"{prefix}{key}.")
+        elif not _same_kind(value, default):
+            raise InputError(
+                f"{prefix}{key}: expected {type(default).__name__} as in {default!r}, got {value!r}"
+            )
+
+
+def _same_kind(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, float | int)
+    if isinstance(default, tuple):
+        return isinstance(value, tuple | list)
+    return isinstance(value, type(default))
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """The settings as ("a.b", value) pairs."""
+    pairs: list[tuple[str, Any]] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            pairs += flatten(value, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", value))
+    return pairs

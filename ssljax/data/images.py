@@ -1,0 +1,71 @@
+"""From the bytes of an image file to a square uint8 picture: decode, crop, resize.
+
+The result is Pillow's own, as torchvision's transforms would give it: exact decoding, and a
+bilinear resize that is antialiased when it shrinks.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Only raster formats that Pillow decodes itself: others (EPS, say) would start other programs.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+Image.init()  # registers them once, where threads would race for it
+
+
+class ImageError(ValueError):
+    """The bytes are not an image that can be read."""
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decodes an image file's bytes into an upright RGB picture.
+
+    Grey, palette, CMYK and 16-bit pictures become 8-bit RGB, transparency is dropped, and an EXIF
+    orientation is applied.
+
+    Raises:
+      ImageError: the bytes are no image, are cut short, or hold more pixels than Pillow allows.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(str(error) or type(error).__name__) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow would clip 16-bit grey at 255 instead of scaling it.
+        grey = np.asarray(image).astype(np.uint32) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def square(image: Image.Image, size: int, rng: np.random.Generator | None) -> np.ndarray:
+    """Crops a square of the smaller side and resizes it.
+
+    Args:
+      image: an RGB picture of any size.
+      size: the side of the result, in pixels.
+      rng: draws where the square lies along the longer side; None takes the centre.
+
+    Returns:
+      uint8[size, size, 3].
+    """
+    width, height = image.size
+    side = min(width, height)
+    slack = max(width, height) - side
+    offset = slack // 2 if rng is None else int(rng.integers(slack + 1))
+    left, top = (offset, 0) if width > height else (0, offset)
+    if slack:
+        # Cropping first keeps the resize from mixing in pixels outside of the square.
+        image = image.crop((left, top, left + side, top + side))
+    if side != size:
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)

@@ -1,0 +1,88 @@
+"""Which record stands where: shuffled epochs, padded to whole batches, dealt out to processes.
+
+Everything here is arithmetic on a position, so that any step of any epoch can be read at once:
+a run that goes on needs to know nothing but its step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from grain import experimental as grain_experimental
+
+PADDING = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Order(Sequence[tuple[int, int]]):
+    """The (epoch, record) pairs that one process reads, in the order in which it reads them.
+
+    Each epoch holds each record exactly once, followed by padding (record -1) up to a whole
+    number of global batches. Process p reads the p-th part of every global batch, so that the
+    global batches are the same for any number of processes.
+
+    Attributes:
+      num_records: records in the split.
+      batch_size: the global batch, a multiple of process_count.
+      epochs: how many epochs there are.
+      shuffle: a new seeded permutation of all records every epoch, or listing order.
+      seed: of the permutations.
+      process_index: which process reads, from 0.
+      process_count: how many there are.
+    """
+
+    num_records: int
+    batch_size: int
+    epochs: int
+    shuffle: bool
+    seed: int = 0
+    process_index: int = 0
+    process_count: int = 1
+
+    @property
+    def local_batch_size(self) -> int:
+        """How many examples of a global batch this process reads."""
+        return self.batch_size // self.process_count
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global batches an epoch, the last one padded."""
+        return -(-self.num_records // self.batch_size)
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps_per_epoch * self.local_batch_size
+
+    def __getitem__(self, index):  # type: ignore[override]
+        """The (epoch, record) at this process's index-th place."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        step, place = divmod(int(index), self.local_batch_size)
+        epoch, step = divmod(step, self.steps_per_epoch)
+        position = step * self.batch_size + self.process_index * self.local_batch_size + place
+        if position >= self.num_records:
+            return epoch, PADDING
+        if not self.shuffle:
+            return epoch, position
+        return epoch, grain_experimental.index_shuffle(
+            position, max_index=self.num_records - 1, seed=_epoch_seed(self.seed, epoch), rounds=4
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def record_rng(seed: int, record: int, epoch: int | None) -> np.random.Generator:
+    """The random stream of one record in one epoch; epoch None is the one for evaluation.
+
+    Philox is counter-based: (seed, record) is its key and the epoch a part of its counter, so
+    streams never overlap and making one costs microseconds.
+    """
+    stream = 0 if epoch is None else epoch + 1
+    key = np.array([seed, record], np.uint64)
+    counter = np.array([0, 0, 0, stream], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))

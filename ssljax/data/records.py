@@ -1,0 +1,110 @@
+"""Prepared data sets by name: random access to encoded images and labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from ssljax.data import fashion_mnist_10k
+from ssljax.errors import InputError
+
+NO_LABEL = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """One split of a prepared data set.
+
+    Attributes:
+      name: for messages, such as `deep_fashion/slides, split train`.
+      class_names: one name for each label; empty where the data set has no labels.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    source: Sequence[dict[str, Any]]
+    image_key: str
+    label_key: str
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[bytes, int]:
+        """The image file's bytes, and the label or -1."""
+        example = self.source[index]
+        return example[self.image_key], int(example.get(self.label_key, NO_LABEL))
+
+
+def open_builder(dataset: str, data_dir: str = "") -> tfds.core.DatasetBuilder:
+    """Opens a prepared TFDS data set, without TensorFlow and without running its builder's code.
+
+    Args:
+      dataset: TFDS's name for it, `name`, `name/config` or `name/config:version`.
+      data_dir: where it was prepared; empty is TFDS's own default, `$TFDS_DATA_DIR` or
+        `~/tensorflow_datasets`.
+
+    Raises:
+      InputError: no such data set was prepared there.
+    """
+    directory = data_dir or str(tfds.core.constants.DATA_DIR)
+    if dataset.split("/")[0].split(":")[0] == fashion_mnist_10k.NAME:
+        fashion_mnist_10k.prepare(directory)
+    try:
+        return _from_files(dataset, directory)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        raise InputError(
+            f"data.dataset: no data set {dataset!r} is prepared in {directory}; prepare it with "
+            f"`python -m ssljax.data.prepare` (deep_fashion) or with TFDS (file_format=array_record),"
+            f" or set data.data_dir"
+        ) from error
+
+
+def is_prepared(dataset: str, data_dir: str = "") -> bool:
+    """Whether a data set stands ready in data_dir."""
+    try:
+        _from_files(dataset, data_dir or str(tfds.core.constants.DATA_DIR))
+    except tfds.core.registered.DatasetNotFoundError:
+        return False
+    return True
+
+
+def _from_files(dataset: str, directory: str) -> tfds.core.DatasetBuilder:
+    name, kwargs = tfds.core.naming.parse_builder_name_kwargs(dataset, data_dir=directory)
+    return tfds.core.read_only_builder.builder_from_files(str(name), **kwargs)
+
+
+def open_records(
+    dataset: str, split: str, data_dir: str = "", image_key: str = "image", label_key: str = "label"
+) -> Records:
+    """Opens one split of a prepared data set.
+
+    Args:
+      split: TFDS's split arithmetic, such as `train[:70%]` or `train+validation`.
+
+    Raises:
+      InputError: unknown data set or split, an empty one, one without images, or one that was
+        not prepared as ArrayRecord.
+    """
+    builder = open_builder(dataset, data_dir)
+    where = f"{dataset}, split {split}"
+    features = builder.info.features
+    if image_key not in features:
+        raise InputError(f"data.image_key: {dataset} has no {image_key!r}, but {list(features)}")
+    decoders = {image_key: tfds.decode.SkipDecoding()}
+    try:
+        source = builder.as_data_source(split=split, decoders=decoders)
+    except NotImplementedError as error:
+        raise InputError(
+            f"data.dataset: {dataset} is prepared as {builder.info.file_format}, which has no "
+            "random access; prepare it with file_format='array_record'"
+        ) from error
+    except (ValueError, KeyError, AssertionError) as error:
+        known = {name: info.num_examples for name, info in builder.info.splits.items()}
+        raise InputError(f"split {split!r} of {dataset}: {error} (prepared: {known})") from error
+    if not len(source):
+        raise InputError(f"{where} has no examples")
+    names = tuple(features[label_key].names) if label_key in features else ()
+    return Records(where, names, source, image_key, label_key)

@@ -1,0 +1,64 @@
+"""Runs a TFDS builder so that a data set is there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+
+import tensorflow_datasets as tfds
+
+from ssljax.errors import InputError
+
+
+def prepare(builder: tfds.core.DatasetBuilder) -> bool:
+    """Prepares the builder's data set as ArrayRecord, unless it is already there.
+
+    Args:
+      builder: made with `file_format='array_record'`.
+
+    Returns:
+      Whether anything was written.
+
+    Raises:
+      InputError: the disk is full or the folder cannot be written; nothing half-written stays.
+    """
+    target = pathlib.Path(builder.data_dir)
+    if builder.is_prepared():
+        return False
+    root = next(parent for parent in target.parents if parent.exists())
+    config = tfds.download.DownloadConfig(try_download_gcs=False, register_checksums=False)
+    tfds.disable_progress_bar()
+    try:
+        # TFDS wants a folder for downloads and announces one, though there is nothing to download.
+        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_dir=scratch, download_config=config)
+    except (OSError, RuntimeError) as error:  # ArrayRecord's writer raises RuntimeError
+        if builder.is_prepared():
+            return False  # another process was faster
+        full = f"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)}"
+        why = "the disk is full" if re.search(full, str(error)) else str(error)
+        raise InputError(f"cannot write {target}: {why}") from error
+    finally:
+        if not builder.is_prepared():
+            _remove_unfinished(target, root)
+    return True
+
+
+def _remove_unfinished(target: pathlib.Path, root: pathlib.Path) -> None:
+    """Removes what an unfinished preparation left, and the folders made for it."""
+    for leftover in target.parent.glob(f"*{target.name}.incomplete*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for folder in target.parents:
+        if folder == root:
+            return
+        if folder.exists():
+            try:
+                folder.rmdir()
+            except OSError:
+                return

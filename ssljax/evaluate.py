@@ -1,0 +1,120 @@
+"""Evaluates a checkpoint on a split: `python -m ssljax.evaluate --help`."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from ssljax.command_line import Command
+from ssljax.errors import InputError
+
+
+def evaluate(workdir: str | pathlib.Path, split: str = "", checkpoint: str = "") -> dict[str, Any]:
+    """Evaluates a run's checkpoint over every example of a split, exactly once each.
+
+    Writes `evaluation/SPLIT-step-STEP.json` in the run folder, and for a classification the
+    confusion matrix beside it, as a picture.
+
+    Args:
+      split: empty is the config's `data.test_split`.
+      checkpoint: `best`, `latest` or a step; empty is what the task hands over.
+
+    Returns:
+      What the JSON file holds: `metrics`, `floor` (guessing without looking), `examples`, `split`,
+      `checkpoint`, `step`, and for a classification `class_names` and `confusion`, int[K][K], with
+      true classes in rows and predicted ones in columns.
+
+    Raises:
+      InputError: the folder, the checkpoint or the data set is not there.
+    """
+    import jax
+    import numpy as np
+
+    from ssljax.report import confusion_matrix
+    from ssljax.trained_model import load_run
+    from ssljax.training.evaluation import Evaluator
+    from ssljax.training.metrics import MetricSums
+    from ssljax.training.parallelism import Parallelism
+    from ssljax.training.run_folder import write_json
+
+    model = load_run(workdir, checkpoint)
+    run = model.run
+    split = split or run.config.data.test_split
+    records = run.records(split)
+    parallelism = Parallelism(run.config.parallelism, run.config.batch_size)
+    params = jax.device_put(model.params, parallelism.replicated())
+
+    total, labels, predicted = MetricSums(), [], []
+    for batch, sums, outputs in Evaluator(run, records, parallelism).batches(params):
+        total.add(jax.device_get(sums))
+        labels.append(batch["label"][batch["mask"]])
+        predicted.append(np.asarray(outputs).argmax(axis=-1)[batch["mask"]])
+    truth = np.concatenate(labels)
+
+    result: dict[str, Any] = {
+        "split": split,
+        "checkpoint": model.checkpoint,
+        "step": model.step,
+        "examples": len(records),
+        "metrics": total.means(),
+        "floor": run.task.floor(truth),
+    }
+    folder = pathlib.Path(workdir) / "evaluation"
+    path = folder / f"{file_name(split)}-step-{model.step}.json"
+    folder.mkdir(exist_ok=True)
+    if run.task.needs_labels:
+        confusion = np.zeros((len(run.class_names),) * 2, np.int64)
+        np.add.at(confusion, (truth, np.concatenate(predicted)), 1)
+        result |= {"class_names": list(run.class_names), "confusion": confusion.tolist()}
+        confusion_matrix.draw(confusion, run.class_names, path.with_suffix(".png"))
+    write_json(path, result)
+    return result
+
+
+def file_name(split: str) -> str:
+    """A split such as `images[80%:90%]` as part of a file name."""
+    return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in split)
+
+
+def describe(result: dict[str, Any]) -> str:
+    """A result as a table, with the floor beside each metric."""
+    lines = [
+        f"{result['split']}: {result['examples']:,} examples, "
+        f"{result['checkpoint']} checkpoint, step {result['step']}",
+        f"{'metric':18} {'value':>8}   {'guessing':>8}",
+    ]
+    for name, value in sorted(result["metrics"].items()):
+        floor = result["floor"].get(name)
+        lines.append(
+            f"{name:18} {value:8.4f}   {'' if floor is None else f'{floor:8.4f}'}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: flags.FlagValues, positional: list[str]) -> None:
+    """Evaluates and prints."""
+    if positional:
+        raise InputError(f"unexpected argument {positional[0]!r}; see --help")
+    print(describe(evaluate(arguments.workdir, arguments.split, arguments.checkpoint)))
+
+
+def cli() -> None:
+    """The console script `ssljax-evaluate`."""
+    command = Command(
+        "ssljax-evaluate",
+        "Evaluates a run's checkpoint; writes JSON and a confusion matrix into its folder.\n"
+        "'guessing' is what always naming the most frequent classes reaches.",
+        "python -m ssljax.evaluate --workdir=RUN [--split=SPLIT] [--checkpoint=best|latest|STEP]",
+    )
+    command.text("workdir", "a run folder", required=True)
+    command.text("split", "a split of the run's data set; else its config's data.test_split")
+    command.text(
+        "checkpoint", "best, latest or a step; else best for a classification, latest for a pretext"
+    )
+    command.run(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,85 @@
+"""Curves as SVG, to be set into the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One line.
+
+    Attributes:
+      label: in the legend; lines of one label share one entry.
+      x: such as epochs.
+      y: as many values.
+      colour: an index into the palette.
+      dashed: for the second line of a pair, such as the training loss.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int
+    dashed: bool = False
+
+
+def draw(
+    curves: Sequence[Curve],
+    title: str,
+    y_label: str,
+    percent: bool = False,
+    floor: float | None = None,
+) -> str:
+    """Draws curves over epochs; returns an `<svg>` element.
+
+    Args:
+      percent: shows y × 100.
+      floor: a dotted line at what guessing reaches, in the unit of y.
+    """
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    factor = 100 if percent else 1
+    seen: set[str] = set()
+    for curve in curves:
+        axes.plot(
+            curve.x,
+            [factor * value for value in curve.y],
+            color=COLOURS[curve.colour % len(COLOURS)],
+            linestyle="--" if curve.dashed else "-",
+            linewidth=1.6,
+            marker="o" if len(curve.x) < 3 else None,
+            label=None if curve.label in seen else curve.label,
+        )
+        seen.add(curve.label)
+    if floor is not None:
+        axes.axhline(factor * floor, color="#888888", linestyle=":", label="guessing")
+    _finish(axes, title, y_label)
+    return _svg(figure)
+
+
+def _finish(axes: Axes, title: str, y_label: str) -> None:
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_ylabel(y_label, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _svg(figure: Figure) -> str:
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ssljax"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,217 @@
+"""The report of a study: one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ssljax.report import curves
+from ssljax.report.curves import Curve
+from ssljax.report.pictures import Tile, data_uri
+from ssljax.report.slides import PUBLISHED
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2em auto;
+  padding: 0 1em; }
+h1 { font-size: 1.6em; margin-bottom: .2em } h2 { font-size: 1.2em; margin: 2em 0 .5em }
+h3 { font-size: 1em; margin: 1.2em 0 .3em }
+table { border-collapse: collapse; margin: .5em 0 } th { text-align: left; font-weight: 600 }
+td, th { padding: .3em .9em .3em 0; border-bottom: 1px solid #ddd; vertical-align: baseline }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } td.slides { color: #777 }
+tr.floor td { color: #777; font-style: italic } .note { color: #666 }
+.row { display: flex; flex-wrap: wrap; gap: 1em } .row svg { max-width: 520px; height: auto }
+figure { margin: 0; width: 124px } figure img { width: 124px; height: 124px; display: block;
+  image-rendering: auto; border-radius: 3px } figcaption { font-size: 11px; line-height: 1.3;
+  color: #666; margin-top: 3px } .good figcaption { color: #00734f } .bad figcaption { color: #b34700 }
+.triple { display: flex; gap: 4px; padding: 6px; background: #f4f4f4; border-radius: 6px }
+pre { background: #f6f6f6; padding: 1em; overflow: auto; font-size: 12px; max-height: 30em }
+"""
+_METRICS = (("top1", "top-1"), ("top3", "top-3"), ("top5", "top-5"), ("class_mean", "class mean"))
+
+
+def render(
+    results: dict[str, Any],
+    puzzles: dict[str, Sequence[tuple[Tile, Tile, Tile]]],
+    classified: dict[str, Sequence[Tile]],
+) -> str:
+    """Renders the page.
+
+    Args:
+      results: as in results.json, see `ssljax.study`.
+      puzzles: for each jigsaw run shuffled, reassembled and original pictures.
+      classified: for each arm classified pictures.
+    """
+    parts = [
+        f"<h1>{_text(results['dataset'])}: does the pretext task help?</h1>",
+        f"<p>{_text(verdict(results))}</p>",
+        "<h2>Test accuracy</h2>",
+        _arms_table(results),
+        "<h2>Classification, by epoch</h2>",
+        _row(_classification_curves(results)),
+    ]
+    if results["pretexts"]:
+        parts += ["<h2>Pretext tasks</h2>", _pretexts_table(results)]
+        parts.append(_row(_pretext_curves(results)))
+    for name, rows in puzzles.items():
+        parts.append(f"<h2>Puzzles of {_text(name)}</h2>")
+        parts.append(
+            '<p class="note">Shuffled, as the network reassembles it (every tile in a place of '
+            "its own, at the least total distance), original.</p>"
+        )
+        parts.append(_row(_triple(row) for row in rows))
+    for name, tiles in classified.items():
+        parts.append(f"<h2>Classified by {_text(name)}</h2>")
+        parts.append('<p class="note">Truth: the three likeliest. Hits first, then misses.</p>')
+        parts.append(_row(_figure(tile) for tile in tiles))
+    parts += ["<h2>Settings</h2>", _details(results)]
+    title = html.escape(f"ssljax study: {results['dataset']}")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def verdict(results: dict[str, Any]) -> str:
+    """One sentence for each pretext arm against the random one."""
+    arms = results["arms"]
+    random = [arm for arm in arms.values() if arm["start"] == "random"]
+    if not random:
+        return "There is no arm from random weights to compare with."
+    base = random[0]["mean"]["top1"]
+    sentences = []
+    for name, arm in arms.items():
+        if arm["start"] == "random":
+            continue
+        gain = 100 * (arm["mean"]["top1"] - base)
+        how = "above" if gain >= 0 else "below"
+        sentences.append(f"{name} ends {abs(gain):.1f} points {how} random weights in top-1")
+    seeds = len(results["seeds"])
+    runs = "one seed, so small differences mean nothing" if seeds == 1 else f"{seeds} seeds"
+    return ("; ".join(sentences) or "Only random weights were trained") + f" ({runs})."
+
+
+def _arms_table(results: dict[str, Any]) -> str:
+    head = "".join(f'<th class="n">{label}</th>' for _, label in _METRICS)
+    slides = "".join(f'<th class="n">{label}</th>' for _, label in _METRICS[:3])
+    lines = [
+        f"<table><tr><th>arm</th><th>starts from</th>{head}<th>slides</th>{slides}</tr>"
+    ]
+    for name, arm in results["arms"].items():
+        cells = "".join(f'<td class="n">{_percent(arm, key)}</td>' for key, _ in _METRICS)
+        published = PUBLISHED.get(arm["slides_arm"])
+        beside = "".join(
+            f'<td class="n slides">{f"{published[i]:.1f}" if published else ""}</td>'
+            for i in range(3)
+        )
+        lines.append(
+            f"<tr><td>{_text(name)}</td><td>{_text(arm['start'])}</td>{cells}"
+            f'<td class="slides">{_text(arm["slides_arm"])}</td>{beside}</tr>'
+        )
+    floor = next(iter(results["arms"].values()))["floor"]
+    cells = "".join(f'<td class="n">{100 * floor[key]:.1f}</td>' for key, _ in _METRICS)
+    lines.append(f'<tr class="floor"><td>guessing</td><td></td>{cells}<td colspan="4"></td></tr>')
+    seeds = len(results["seeds"])
+    spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
+    note = (
+        f"Percent of {results['test_examples']:,} test examples{spread}. Guessing always names the "
+        "most frequent classes. The slides' numbers are DeepFashion's, 48 classes."
+    )
+    return "".join(lines) + f'</table><p class="note">{_text(note)}</p>'
+
+
+def _pretexts_table(results: dict[str, Any]) -> str:
+    lines = []
+    for name, pretext in results["pretexts"].items():
+        keys = [key for key in pretext["mean"] if key != "loss"]
+        head = "".join(f'<th class="n">{_text(key.replace("_", " "))}</th>' for key in keys)
+        cells = "".join(
+            f'<td class="n">{pretext["mean"][key]:.4f} {_spread(pretext, key, 1, 4)}</td>'
+            for key in keys
+        )
+        floor = "".join(f'<td class="n">{pretext["floor"].get(key, 0):.4f}</td>' for key in keys)
+        lines.append(
+            f"<table><tr><th>{_text(name)}</th>{head}</tr><tr><td>test</td>{cells}</tr>"
+            f'<tr class="floor"><td>guessing</td>{floor}</tr></table>'
+        )
+    return "".join(lines)
+
+
+def _classification_curves(results: dict[str, Any]) -> list[str]:
+    arms = list(results["arms"].items())
+    figures = []
+    for key, label in _METRICS[:3]:
+        lines = [
+            Curve(name, run["epochs"], run["validation"][key], index)
+            for index, (name, arm) in enumerate(arms)
+            for run in arm["curves"]
+        ]
+        figures.append(curves.draw(lines, f"Validation {label}", "percent", percent=True))
+    losses = []
+    for index, (name, arm) in enumerate(arms):
+        for run in arm["curves"]:
+            losses.append(Curve(f"{name}, validation", run["epochs"], run["validation"]["loss"], index))
+            losses.append(
+                Curve(f"{name}, training", run["epochs"], run["training"]["loss"], index, True)
+            )
+    return [*figures, curves.draw(losses, "Loss", "cross entropy, nats")]
+
+
+def _pretext_curves(results: dict[str, Any]) -> list[str]:
+    figures = []
+    for index, (name, pretext) in enumerate(results["pretexts"].items()):
+        for key in pretext["mean"]:
+            if key == "loss":
+                continue
+            lines = []
+            for run in pretext["curves"]:
+                epochs = run["epochs"]
+                lines.append(Curve("validation", epochs, run["validation"][key], index))
+                lines.append(Curve("training", epochs, run["training"][key], index, True))
+            title = f"{name}: {key.replace('_', ' ')}"
+            figures.append(curves.draw(lines, title, "", floor=pretext["floor"].get(key)))
+    return figures
+
+
+def _percent(arm: dict[str, Any], key: str) -> str:
+    return f"{100 * arm['mean'][key]:.1f} {_spread(arm, key, 100, 1)}".strip()
+
+
+def _spread(entry: dict[str, Any], key: str, factor: float, digits: int) -> str:
+    if entry["std"] is None:
+        return ""
+    return f"± {factor * entry['std'][key]:.{digits}f}"
+
+
+def _details(results: dict[str, Any]) -> str:
+    settings = html.escape(json.dumps(results["config"], indent=2))
+    environment = html.escape(json.dumps(results["environment"], indent=2))
+    return (
+        f"<details><summary>Config</summary><pre>{settings}</pre></details>"
+        f"<details><summary>Environment</summary><pre>{environment}</pre></details>"
+    )
+
+
+def _triple(row: Iterable[Tile]) -> str:
+    return f'<div class="triple">{"".join(_figure(tile) for tile in row)}</div>'
+
+
+def _figure(tile: Tile) -> str:
+    kind = {None: "", True: "good", False: "bad"}[tile.good]
+    caption = html.escape(tile.caption)
+    return (
+        f'<figure class="{kind}"><img src="{data_uri(tile.pixels)}" alt="{caption}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _row(items: Iterable[str]) -> str:
+    return f'<div class="row">{"".join(items)}</div>'
+
+
+def _text(value: str) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,58 @@
+"""Runs a model over every example of a split exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from ssljax.data import pipeline
+from ssljax.data.records import Records
+from ssljax.training.metrics import MetricSums
+from ssljax.training.parallelism import Parallelism
+from ssljax.training.run import Run
+from ssljax.training.steps import make_evaluation_step
+
+
+class Evaluator:
+    """A compiled evaluation step and the split that it runs over."""
+
+    def __init__(self, run: Run, records: Records, parallelism: Parallelism):
+        self._run, self._records, self._parallelism = run, records, parallelism
+        self._step = parallelism.evaluation_step(make_evaluation_step(run.model, run.task))
+
+    def batches(self, params: Any) -> Iterator[tuple[pipeline.HostBatch, Any, jax.Array]]:
+        """Yields each batch as the host has it, its metric sums, and its outputs float32[B, …].
+
+        Padded examples have `mask` False. Pictures are cropped at the centre, and the task draws
+        the same for a record every time.
+        """
+        config = self._run.config
+        host = pipeline.batches(
+            self._records,
+            self._run.task,
+            batch_size=config.batch_size,
+            epochs=1,
+            seed=config.seed,
+            train=False,
+            threads=config.data.threads,
+        )
+        ready = pipeline.DevicePrefetch(host, lambda batch: (batch, self._parallelism.put(batch)))
+        for batch, on_devices in ready:
+            sums, outputs = self._step(params, on_devices)
+            if self._parallelism.serial:
+                jax.block_until_ready(sums)
+            yield batch, sums, outputs
+
+    def metrics(self, params: Any, stop: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """The loss and the task's metrics over the split.
+
+        Args:
+          stop: called after every batch; raises to end early.
+        """
+        total = MetricSums()
+        for _, sums, _ in self.batches(params):
+            total.add(jax.device_get(sums))
+            stop()
+        return total.means()

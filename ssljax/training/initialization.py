@@ -1,0 +1,104 @@
+"""Starting from weights that another run or PyTorch has trained: the bridge between the stages."""
+
+from __future__ import annotations
+
+import fnmatch
+import pathlib
+from typing import Any
+
+import jax
+
+from ssljax.errors import InputError, nearest
+from ssljax.models import torch_weights
+from ssljax.training.checkpoints import Checkpoints, flat_shapes
+from ssljax.training.run_folder import read_config
+
+
+def load_source(init_from: str) -> tuple[dict[str, Any], str]:
+    """Reads the parameters to start from.
+
+    Args:
+      init_from: a run folder, or a file of PyTorch weights.
+
+    Returns:
+      The parameters by layer, and a description of where they came from.
+
+    Raises:
+      InputError: neither a run with a checkpoint nor a readable file of weights.
+    """
+    path = pathlib.Path(init_from)
+    if path.suffix in torch_weights.SUFFIXES:
+        return torch_weights.load_alexnet(path), str(path)
+    if not path.is_dir():
+        raise InputError(
+            f"init_from: {path} is neither a run folder nor a file of weights "
+            f"({', '.join(torch_weights.SUFFIXES)})"
+        )
+    from ssljax.tasks import TASKS
+
+    task = read_config(path).task.name
+    if task not in TASKS:
+        raise InputError(f"init_from: {path} is a run of the unknown task {task!r}")
+    checkpoints = Checkpoints(path, read_only=True)
+    try:
+        kind, step = checkpoints.find(TASKS[task].hand_over)
+        return checkpoints.restore_params(kind, step), f"{path} ({task}, {kind}, step {step})"
+    finally:
+        checkpoints.close()
+
+
+def carry_over(
+    params: dict[str, Any], source: dict[str, Any], layers: str
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Replaces the named layers' fresh parameters with the source's.
+
+    Args:
+      params: fresh parameters by layer, on the devices.
+      source: parameters by layer.
+      layers: comma-separated layer names or shell patterns, such as `conv*,fc6`.
+
+    Returns:
+      The parameters, and the names of the model's parameters that were `loaded` or are `fresh`,
+      and of the source's that were `skipped`.
+
+    Raises:
+      InputError: a pattern matches no layer of both, or a parameter has another shape.
+    """
+    chosen: set[str] = set()
+    for pattern in filter(None, (part.strip() for part in layers.split(","))):
+        matching = set(fnmatch.filter(params, pattern))
+        if not matching:
+            raise InputError(
+                f"init_layers: {pattern!r} matches no layer; {nearest(pattern, list(params))}"
+            )
+        if missing := sorted(matching - set(source)):
+            raise InputError(f"init_layers: the source has no layer {', '.join(missing)}")
+        chosen |= matching
+    if not chosen:
+        raise InputError("init_layers names no layer, so nothing of init_from would be loaded")
+    result = dict(params)
+    for layer in sorted(chosen):
+        wanted, given = flat_shapes(params[layer]), flat_shapes(source[layer])
+        for name in sorted(wanted | given):
+            if wanted.get(name) != given.get(name):
+                raise InputError(
+                    f"init_from: {layer}/{name} is {given.get(name, 'missing')} in the source "
+                    f"and {wanted.get(name, 'missing')} in this model; leave {layer} out of "
+                    "init_layers, or give both the same model settings"
+                )
+        result[layer] = jax.tree.map(
+            lambda old, new: jax.device_put(new, old.sharding), params[layer], source[layer]
+        )
+    ours, theirs = flat_shapes(params), flat_shapes(source)
+    loaded = [name for name in ours if name.partition("/")[0] in chosen]
+    return result, {
+        "loaded": loaded,
+        "fresh": [name for name in ours if name not in loaded],
+        "skipped": [name for name in theirs if name not in loaded],
+    }
+
+
+def describe(report: dict[str, list[str]], origin: str) -> str:
+    """The report as text, a line for each outcome."""
+    lines = [f"initial weights from {origin}:"]
+    return "\n".join(lines + [f"  {what:8} {', '.join(names)}" for what, names in report.items()])

@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM: end after the running step, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import types
+
+
+class Interruption:
+    """While entered, the first SIGINT or SIGTERM is noted instead of ending the process.
+
+    A second one ends it at once, for those who cannot wait.
+
+    Attributes:
+      signal_number: the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> Interruption:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._note)
+            except ValueError:
+                pass  # not in the main thread: the caller's own handling stays
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: types.FrameType | None) -> None:
+        if self.signal_number is not None:
+            raise KeyboardInterrupt
+        self.signal_number = number

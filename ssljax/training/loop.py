@@ -1,0 +1,290 @@
+"""The training loop: one for every task.
+
+What a step does hangs on the state and the step's number alone, and the checkpoint written at a
+step holds all that later steps need. So a run that was interrupted anywhere ends like one that
+was not.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssljax.data import pipeline
+from ssljax.errors import Interrupted, TrainingFailed
+from ssljax.training import initialization, run_folder
+from ssljax.training.checkpoints import BEST, LATEST, Checkpoints
+from ssljax.training.evaluation import Evaluator
+from ssljax.training.interruption import Interruption
+from ssljax.training.metrics import MetricSums
+from ssljax.training.optimizers import make_optimizer, step_decay
+from ssljax.training.parallelism import Parallelism
+from ssljax.training.progress import Progress
+from ssljax.training.run import Run, make_run, open_class_names
+from ssljax.training.steps import TrainState, initial_state, make_train_step
+
+
+def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
+    """Trains, or goes on where an earlier call on the same folder stopped.
+
+    Args:
+      config: see `ssljax.config.train_config`.
+      workdir: the run folder; created if it is not there.
+
+    Returns:
+      The run as it was built; what came out lies in the folder.
+
+    Raises:
+      InputError: something about the config, the data or the folder is wrong.
+      TrainingFailed: the loss is not finite, or a checkpoint cannot be written.
+      Interrupted: Ctrl-C or SIGTERM came; a checkpoint was saved.
+    """
+    run = make_run(config, open_class_names(config))
+    loop = _Loop(run, pathlib.Path(workdir))
+    with Interruption() as loop.interruption:
+        try:
+            loop.start()
+            loop.train()
+        finally:
+            loop.close()
+    return run
+
+
+class _Loop:
+    """The state of one call of `train`."""
+
+    interruption: Interruption
+
+    def __init__(self, run: Run, workdir: pathlib.Path):
+        config = run.config
+        self.run, self.config, self.workdir = run, config, workdir
+
+        # ------------------------------------------------------------------ data
+        self.records = run.records(config.data.train_split)
+        validation = run.records(config.data.validation_split)
+        self.steps_per_epoch = -(-len(self.records) // config.batch_size)
+        self.total_steps = config.epochs * self.steps_per_epoch
+
+        # ------------------------------------------------------------------ devices and steps
+        self.parallelism = Parallelism(config.parallelism, config.batch_size)
+        self.learning_rate = step_decay(
+            config.optimizer.learning_rate,
+            config.schedule.every_epochs,
+            config.schedule.factor,
+            self.steps_per_epoch,
+        )
+        self.optimizer = make_optimizer(config.optimizer, self.learning_rate)
+        self.train_step = self.parallelism.train_step(
+            make_train_step(run.model, run.task, self.optimizer, config.seed)
+        )
+        self.evaluator = Evaluator(run, validation, self.parallelism)
+
+        # ------------------------------------------------------------------ run folder
+        run_folder.open_run_folder(workdir, config)
+        self.checkpoints = Checkpoints(workdir)
+        self.log: run_folder.MetricsLog | None = None
+        self.interval, self.epoch_sums = MetricSums(), MetricSums()
+        self.pending: list[tuple[int, Any]] = []  # sums still on the devices, by step
+
+    # ---------------------------------------------------------------------- start
+    def start(self) -> None:
+        """Sets the state: from the latest checkpoint, other weights, or fresh."""
+        state = jax.jit(
+            lambda: initial_state(
+                self.run.model, self.optimizer, self.run.task.image_size, self.config.seed
+            ),
+            out_shardings=self.parallelism.replicated(),
+        )()
+        if self.checkpoints.step(LATEST) is not None:
+            state, data, _ = self.checkpoints.restore_latest(state)
+            self.interval, self.epoch_sums = (
+                MetricSums(data["interval"]),
+                MetricSums(data["epoch_sums"]),
+            )
+        elif self.config.init_from:
+            source, origin = initialization.load_source(self.config.init_from)
+            params, report = initialization.carry_over(
+                state.params, source, self.config.init_layers
+            )
+            state = state.replace(params=params)
+            run_folder.write_json(self.workdir / "init.json", {"from": origin, **report})
+            print(initialization.describe(report, origin), file=sys.stderr)
+        self.state: TrainState = state
+        self.step = int(state.step)
+        self.log = run_folder.MetricsLog(self.workdir, self.step)
+        self.progress = Progress(
+            self.workdir.name, self.total_steps, self.config.epochs, self.config.batch_size
+        )
+
+    # ---------------------------------------------------------------------- train
+    def train(self) -> None:
+        """Runs to the end of the last epoch."""
+        # Latest is written before validation; so validation may be what an interruption cut off.
+        if self.step and self.step % self.steps_per_epoch == 0:
+            self.validate()
+        if self.step == self.total_steps:
+            print(f"{self.workdir} is trained to step {self.step} already", file=sys.stderr)
+            return
+        batches = pipeline.DevicePrefetch(
+            pipeline.batches(
+                self.records,
+                self.run.task,
+                batch_size=self.config.batch_size,
+                epochs=self.config.epochs,
+                seed=self.config.seed,
+                train=True,
+                random_crop=self.config.data.random_crop,
+                threads=self.config.data.threads,
+                start_step=self.step,
+            ),
+            self.parallelism.put,
+        )
+        in_flight = 1 if self.parallelism.serial else 2
+        compiling = True
+        for batch in batches:
+            self.state, sums = self.train_step(self.state, batch)
+            self.step += 1
+            self.pending.append((self.step, sums))
+            # Few steps ahead: enough to keep the devices busy, and an interruption need not wait.
+            jax.block_until_ready(self.pending[-in_flight:][0][1])
+            if compiling:
+                jax.block_until_ready(sums)
+                self.start_interval(batches)
+                compiling = False
+
+            epoch_ends = self.step % self.steps_per_epoch == 0
+            if epoch_ends or self.step % self.config.log_every_steps == 0:
+                self.log_interval(batches)
+            every = self.config.checkpoint_every_steps
+            if epoch_ends or (every and self.step % every == 0):
+                self.save_latest()
+            self.stop_if_interrupted()
+            if epoch_ends:
+                self.validate()
+                self.start_interval(batches)
+
+    def start_interval(self, batches: pipeline.DevicePrefetch) -> None:
+        """Sets the clocks of the rate and of the waiting for input."""
+        self.interval_start = (self.step, time.perf_counter(), batches.waited)
+
+    def collect(self) -> None:
+        """Fetches the steps' sums from the devices; stops at a loss that is not finite."""
+        for step, sums in self.pending:
+            sums = jax.device_get(sums)
+            if not np.isfinite(sums["loss"][0]):
+                self.fail(f"the loss of step {step} is {sums['loss'][0]}")
+            self.interval.add(sums)
+            self.epoch_sums.add(sums)
+        self.pending = []
+
+    def log_interval(self, batches: pipeline.DevicePrefetch) -> None:
+        """Writes the means since the last row."""
+        self.collect()
+        first, start, waited = self.interval_start
+        seconds = max(time.perf_counter() - start, 1e-9)
+        rate = (self.step - first) * self.config.batch_size / seconds
+        waiting = (batches.waited - waited) / seconds
+        means, self.interval = self.interval.means(), MetricSums()
+        epoch = -(-self.step // self.steps_per_epoch)
+        assert self.log is not None
+        self.log.write(
+            "train",
+            self.step,
+            {
+                "epoch": self.step / self.steps_per_epoch,
+                "learning_rate": float(self.learning_rate(self.step - 1)),
+                **means,
+                "images_per_second": rate,
+                "input_wait": waiting,
+            },
+        )
+        self.progress.show(self.step, epoch, means["loss"], rate, waiting)
+        self.start_interval(batches)
+
+    # ---------------------------------------------------------------------- checkpoints
+    def save_latest(self) -> None:
+        """Starts to write a checkpoint from which the run can go on exactly here."""
+        self.collect()
+        if not _all_finite(self.state.params):
+            self.fail(f"the parameters after step {self.step} are not finite")
+        self.checkpoints.save_latest(
+            self.state,
+            data={
+                "next_example": self.step * self.config.batch_size,
+                "interval": self.interval.to_json(),
+                "epoch_sums": self.epoch_sums.to_json(),
+            },
+            metadata=self.metadata(),
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """What a checkpoint says of itself."""
+        return {
+            "task": self.config.task.name,
+            "step": self.step,
+            "epoch": self.step / self.steps_per_epoch,
+            "class_names": list(self.run.class_names),
+        }
+
+    def stop_if_interrupted(self) -> None:
+        """After a Ctrl-C or SIGTERM: makes sure of a checkpoint at this step and ends the run."""
+        number = self.interruption.signal_number
+        if number is None:
+            return
+        if self.checkpoints.step(LATEST) != self.step:
+            self.save_latest()
+        self.checkpoints.wait()
+        raise Interrupted(
+            number,
+            f"interrupted; a checkpoint was saved at step {self.step}, and the same command goes "
+            "on from there",
+        )
+
+    def fail(self, reason: str) -> None:
+        """Ends a run whose numbers have gone wrong."""
+        self.checkpoints.wait()
+        raise TrainingFailed(
+            f"{reason}; {self.checkpoints.last_good()}. Try a lower optimizer.learning_rate"
+        )
+
+    # ---------------------------------------------------------------------- validation
+    def validate(self) -> None:
+        """Validates once an epoch, and keeps the parameters if they are the best so far."""
+        assert self.log is not None
+        rows = [row for row in self.log.rows if row["kind"] == "validation"]
+        if any(row["step"] == self.step for row in rows):
+            return
+        metrics = self.evaluator.metrics(self.state.params, self.stop_if_interrupted)
+        task = self.run.task
+        sign = 1 if task.best_is_max else -1
+        best = max((sign * row[task.best_metric] for row in rows), default=-np.inf)
+        if sign * metrics[task.best_metric] > best and self.checkpoints.step(BEST) != self.step:
+            self.checkpoints.save_best(self.state, {**self.metadata(), "validation": metrics})
+            self.checkpoints.wait()
+        epoch = self.step // self.steps_per_epoch
+        train = {f"train_{name}": value for name, value in self.epoch_sums.means().items()}
+        self.log.write("validation", self.step, {"epoch": epoch, **metrics, **train})
+        self.progress.validated(epoch, metrics)
+        self.epoch_sums = MetricSums()
+
+    def close(self) -> None:
+        """Finishes what is being written."""
+        try:
+            self.checkpoints.wait()
+        finally:
+            self.checkpoints.close()
+            if self.log is not None:
+                self.log.close()
+                self.progress.close()
+
+
+@jax.jit
+def _all_finite(params: Any) -> jax.Array:
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))

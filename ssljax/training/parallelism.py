@@ -1,0 +1,99 @@
+"""Data parallelism: a step written for one device, run on all of them.
+
+A step sees its device's part of the batch and combines results with collectives over the axis
+`data`. It is wrapped by `jax.jit` of `jax.shard_map` over a mesh, or by `jax.pmap`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from ssljax.errors import InputError
+
+AXIS = "data"
+MODES = ("jit", "pmap")
+
+
+class Parallelism:
+    """How steps are spread over the devices.
+
+    Attributes:
+      devices: all devices of all processes, those of a process next to each other.
+      serial: whether a step must be finished before the next is dispatched. On CPU, queueing
+        several collective steps on fake devices can starve XLA's rendezvous.
+    """
+
+    def __init__(self, mode: str, batch_size: int):
+        """Checks that the global batch divides over the devices.
+
+        Raises:
+          InputError: it does not, or the mode is unknown or not for several processes.
+        """
+        if mode not in MODES:
+            raise InputError(f"parallelism: {mode!r} is not one of {', '.join(MODES)}")
+        if mode == "pmap" and jax.process_count() > 1:
+            raise InputError("parallelism: pmap runs in one process; use jit for several")
+        self.mode = mode
+        self.devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        if batch_size < 1 or batch_size % len(self.devices):
+            raise InputError(
+                f"batch_size: {batch_size} does not divide over {len(self.devices)} devices; "
+                f"the nearest that does is {_nearest_multiple(batch_size, len(self.devices))}"
+            )
+        self.serial = len(self.devices) > 1 and self.devices[0].platform == "cpu"
+        self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+    def replicated(self) -> jax.sharding.Sharding:
+        """The sharding of the training state."""
+        if self.mode == "pmap":
+            return jax.sharding.SingleDeviceSharding(self.devices[0])
+        return NamedSharding(self._mesh, P())
+
+    def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """This process's part of a global batch, onto its devices."""
+        if self.mode == "pmap":
+            count = len(self.devices)
+            split = {key: x.reshape(count, -1, *x.shape[1:]) for key, x in batch.items()}
+            mesh = Mesh(np.array(self.devices), (AXIS,))
+            return jax.device_put(split, NamedSharding(mesh, P(AXIS)))
+        sharding = NamedSharding(self._mesh, P(AXIS))
+        return {
+            key: jax.make_array_from_process_local_data(sharding, x) for key, x in batch.items()
+        }
+
+    def train_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles `step(state, batch) -> (state, sums)`; the state given is used up (donated)."""
+        if self.mode == "pmap":
+            return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0)
+        return jax.jit(self._shard(step, (P(), P(AXIS)), (P(), P())), donate_argnums=0)
+
+    def evaluation_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles `step(params, batch) -> (sums, outputs)`; outputs are float32[B, ...]."""
+        if self.mode == "pmap":
+            mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, 0))
+
+            @functools.wraps(step)
+            def flat(params, batch):
+                sums, outputs = mapped(params, batch)
+                return sums, outputs.reshape(-1, *outputs.shape[2:])
+
+            return flat
+        return jax.jit(self._shard(step, (P(), P(AXIS)), (P(), P(AXIS))))
+
+    def _shard(self, step, in_specs, out_specs):
+        # check_vma=True would sum the gradients of replicated parameters over the axis by itself,
+        # and the step's own reduction would come on top.
+        return jax.shard_map(
+            step, mesh=self._mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+        )
+
+
+def _nearest_multiple(value: int, divisor: int) -> int:
+    return max(1, round(value / divisor)) * divisor

@@ -1,0 +1,64 @@
+"""The progress line: epoch, loss, rate, share of time waiting for input, time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+class Progress:
+    """Writes to standard error; redraws one line on a terminal, else a line every ten seconds."""
+
+    def __init__(self, name: str, total_steps: int, epochs: int, batch_size: int):
+        self._name, self._total, self._epochs = name, total_steps, epochs
+        self._batch_size = batch_size
+        self._terminal = sys.stderr.isatty()
+        self._shown = 0.0
+
+    def show(
+        self, step: int, epoch: int, loss: float, images_per_second: float, waiting: float
+    ) -> None:
+        """Shows how far training is.
+
+        Args:
+          step: steps done.
+          epoch: the running epoch, from 1.
+          images_per_second: over the last interval.
+          waiting: share of that interval spent waiting for input.
+        """
+        now = time.monotonic()
+        last = step >= self._total
+        if not self._terminal and not last and now - self._shown < 10:
+            return
+        self._shown = now
+        left = (self._total - step) * self._batch_size / max(images_per_second, 1e-9)
+        self._line(
+            f"{self._name}  epoch {epoch}/{self._epochs}  step {step}/{self._total}  "
+            f"loss {loss:.4f}  {images_per_second:,.0f} images/s  input wait {waiting:.0%}  "
+            f"{duration(left)} left"
+        )
+
+    def validated(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Shows an epoch's validation metrics, on a line that stays."""
+        values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self._line(f"{self._name}  epoch {epoch}/{self._epochs}  validation  {values}")
+        if self._terminal:
+            print(file=sys.stderr)
+
+    def close(self) -> None:
+        """Leaves the last line on the terminal."""
+        if self._terminal and self._shown:
+            print(file=sys.stderr, flush=True)
+
+    def _line(self, text: str) -> None:
+        if self._terminal:
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """3725 as `1:02:05`."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

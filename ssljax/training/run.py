@@ -1,0 +1,81 @@
+"""What a config describes, built: the parts that training, evaluation and the library share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from ssljax import tasks
+from ssljax.config import check_train_config
+from ssljax.data.records import Records, open_records
+from ssljax.errors import InputError
+from ssljax.models import SMALLEST_IMAGE, make_model
+from ssljax.tasks import Task, make_task
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A task and a model that fit each other and a config."""
+
+    config: ConfigDict
+    class_names: tuple[str, ...]
+    task: Task
+    model: nn.Module
+
+    def records(self, split: str) -> Records:
+        """Opens a split of the run's data set.
+
+        Raises:
+          InputError: it is not there, or has no labels or other classes than the run.
+        """
+        data = self.config.data
+        records = open_records(data.dataset, split, data.data_dir, data.image_key, data.label_key)
+        if self.task.needs_labels and records.class_names != self.class_names:
+            raise InputError(
+                f"{records.name} has the classes {list(records.class_names)}, "
+                f"the run has {list(self.class_names)}"
+            )
+        return records
+
+
+def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
+    """Builds task and model.
+
+    Args:
+      config: a training config; keys of `config.task` that are missing get their defaults.
+      class_names: of the data set; empty where it has no labels.
+
+    Raises:
+      InputError: whatever is wrong with the config.
+    """
+    check_train_config(config)
+    config = config.copy_and_resolve_references()
+    task = make_task(
+        config.task,
+        data_image_size=config.data.image_size,
+        mean=tuple(config.data.mean),
+        std=tuple(config.data.std),
+        num_classes=len(class_names),
+    )
+    config.task = ConfigDict({**tasks.options(type(task)), **config.task})
+    if task.image_size < SMALLEST_IMAGE:
+        raise InputError(
+            f"data.image_size: pictures of {task.image_size} px are too small for "
+            f"{config.model.name}; at least {SMALLEST_IMAGE}"
+        )
+    return Run(config, class_names, task, make_model(config.model, task.num_outputs))
+
+
+def open_class_names(config: ConfigDict) -> tuple[str, ...]:
+    """The class names of the data set that a config trains on.
+
+    Raises:
+      InputError: the data set is not there.
+    """
+    check_train_config(config)
+    data = config.data
+    return open_records(
+        data.dataset, data.train_split, data.data_dir, data.image_key, data.label_key
+    ).class_names

@@ -1,0 +1,191 @@
+"""The run folder: what was run, with what, and how it went.
+
+config.json        the resolved config
+environment.json   one entry per start: command, git commit, package versions, devices
+metrics.jsonl      one row per logging interval and per validation
+events.out.…       the same for TensorBoard
+checkpoints/       see checkpoints.py
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from ssljax.config import CHANGEABLE, flatten
+from ssljax.errors import InputError
+
+PACKAGES = (
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets",
+    "array-record", "numpy", "pillow", "ml-collections",
+)  # fmt: skip
+
+
+def open_run_folder(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Creates the folder, or makes sure that it belongs to the same run.
+
+    Raises:
+      InputError: it holds a run with other settings, or cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if (workdir / "config.json").exists():
+            _check_same_run(workdir, config)
+        if jax.process_index() == 0:
+            write_json(workdir / "config.json", config.to_dict())
+            _add_environment(workdir)
+    except OSError as error:
+        raise InputError(f"--workdir: cannot write {workdir}: {error.strerror}") from error
+
+
+def read_config(workdir: str | pathlib.Path) -> ConfigDict:
+    """The resolved config of a run.
+
+    Raises:
+      InputError: the folder holds no run.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise InputError(f"{workdir} is not a run folder: it has no config.json") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a JSON file that is there whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file that is there whole or not at all."""
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; a last row that was cut short is left out."""
+    try:
+        lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+class MetricsLog:
+    """Writes metrics.jsonl and TensorBoard events; silent in all processes but the first."""
+
+    def __init__(self, workdir: pathlib.Path, step: int):
+        """Goes on at a step: rows of later steps, from before an interruption, are dropped."""
+        self._writes = jax.process_index() == 0
+        self.rows = [row for row in read_metrics(workdir) if row["step"] <= step]
+        if not self._writes:
+            return
+        from tensorboardX import SummaryWriter
+
+        path = workdir / "metrics.jsonl"
+        write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        self._file = open(path, "a", encoding="utf-8")
+        self._events = SummaryWriter(str(workdir), purge_step=step + 1 if step else None)
+
+    def write(self, kind: str, step: int, row: Mapping[str, Any]) -> None:
+        """Adds a row of kind `train` or `validation`."""
+        entry = {"kind": kind, "step": step, **row}
+        self.rows.append(entry)
+        if self._writes:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+            for name, value in row.items():
+                self._events.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flushes everything."""
+        if self._writes:
+            self._file.close()
+            self._events.close()
+
+
+def _check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
+    before = {key: _plain(value) for key, value in flatten(read_config(workdir))}
+    now = {key: _plain(value) for key, value in flatten(config)}
+    if before.get("task.name") != now["task.name"]:
+        raise InputError(
+            f"--workdir: {workdir} holds a run of the task {before.get('task.name')}, "
+            f"not {now['task.name']}; name another folder"
+        )
+    changed = [
+        f"{key} {before.get(key, 'unset')} → {now.get(key, 'unset')}"
+        for key in sorted(before | now)
+        if before.get(key) != now.get(key) and key not in CHANGEABLE
+    ]
+    if changed:
+        raise InputError(
+            f"--workdir: {workdir} holds a run with other settings ({'; '.join(changed)}); "
+            "name another folder"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value
+
+
+def _add_environment(workdir: pathlib.Path) -> None:
+    path = workdir / "environment.json"
+    try:
+        starts = json.loads(path.read_text())
+    except (OSError, ValueError):
+        starts = []
+    starts.append(
+        {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": sys.argv,
+            "git_commit": _git_commit(),
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in PACKAGES},
+            "processes": jax.process_count(),
+            "devices": [str(device) for device in jax.devices()],
+            "device_kind": jax.devices()[0].device_kind,
+        }
+    )
+    write_json(path, starts)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this code lies in, `-dirty` with uncommitted changes."""
+    here = pathlib.Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # not some other repository around it
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return None
