@@ -1,7 +1,7 @@
-"""The slides' classification on the other 30 % of DeepFashion.
+r"""The slides' classification on the other 30 % of DeepFashion.
 
     python -m ssljax.train --config=configs/classification.py --workdir=runs/random
-    python -m ssljax.train --config=configs/classification.py --workdir=runs/pretext \\
+    python -m ssljax.train --config=configs/classification.py --workdir=runs/pretext \
         --config.init_from=runs/jigsaw_3x3
 
 The first starts from random weights, the second from the pretext run's convolutions. Needs

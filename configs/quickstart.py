@@ -1,6 +1,6 @@
 """A study small enough for a laptop, on the data set that comes with the package.
 
-    python -m ssljax.study --config=configs/quickstart.py --workdir=runs/quickstart
+python -m ssljax.study --config=configs/quickstart.py --workdir=runs/quickstart
 """
 
 from ml_collections import ConfigDict
@@ -16,11 +16,11 @@ def get_config() -> ConfigDict:
     config.pretexts.jigsaw = _on_fashion_mnist(train_config())
     pretext = config.pretexts.jigsaw
     pretext.task = ConfigDict({"name": "jigsaw", "grid": 2, "tile": 36, "gap": 4})
-    pretext.epochs = 12
+    pretext.epochs = 8
     pretext.optimizer.learning_rate = 5e-4
     config.classification = _on_fashion_mnist(train_config())
     config.classification.task = ConfigDict({"name": "classification"})
-    config.classification.data.train_split = "images[70%:80%]"
+    config.classification.data.train_split = "images[60%:70%]"
     config.classification.epochs = 20
     config.arms.random = arm_config("random", slides_arm="random")
     config.arms.jigsaw = arm_config("jigsaw", slides_arm="pretext")
@@ -29,9 +29,9 @@ def get_config() -> ConfigDict:
 
 def _on_fashion_mnist(config: ConfigDict) -> ConfigDict:
     config.data.dataset = "fashion_mnist_10k"
-    config.data.train_split = "images[:70%]"
-    config.data.validation_split = "images[80%:90%]"
-    config.data.test_split = "images[90%:]"
+    config.data.train_split = "images[:60%]"
+    config.data.validation_split = "images[70%:80%]"
+    config.data.test_split = "images[80%:]"
     config.data.image_size = IMAGE_SIZE
     config.model.width = 0.25
     config.optimizer.weight_decay = 1e-5

@@ -10,16 +10,16 @@ Not run on DeepFashion by us yet: the data set is handed out on request.
 
 from ml_collections import ConfigDict
 
-from configs import classification, jigsaw
+from ssljax import config_files
 from ssljax.config import arm_config, study_config
 
 
 def get_config() -> ConfigDict:
     """The study of all the slides show."""
     config = study_config()
-    config.pretexts.jigsaw_2x2 = jigsaw.get_config("2x2")
-    config.pretexts.jigsaw_3x3 = jigsaw.get_config("3x3")
-    config.classification = classification.get_config()
+    config.pretexts.jigsaw_2x2 = config_files.load("configs/jigsaw.py:2x2")
+    config.pretexts.jigsaw_3x3 = config_files.load("configs/jigsaw.py:3x3")
+    config.classification = config_files.load("configs/classification.py")
     config.arms.random = arm_config("random", slides_arm="random")
     # Which puzzle the slides' pretext arm solved is not known, so both stand beside it.
     config.arms.jigsaw_2x2 = arm_config("jigsaw_2x2", slides_arm="pretext")

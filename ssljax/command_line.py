@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import flags
 from ml_collections import config_flags
 
+from ssljax import config_files
 from ssljax.errors import InputError, Interrupted, TrainingFailed, nearest
 
 USER_MISTAKE = 2
@@ -55,7 +55,7 @@ class Command:
           InputError: an unknown flag or key (the nearest known one is named), or a bad value.
         """
         # ml_collections looks for the config file and its overrides in sys.argv itself.
-        sys.argv = [self.name, *(find_config(argument) for argument in argv)]
+        sys.argv = [self.name, *(_find_config(argument) for argument in argv)]
         try:
             positional = self.flags(sys.argv)[1:]
         except flags.UnrecognizedFlagError as error:
@@ -112,22 +112,13 @@ class Command:
         sys.exit(code)
 
 
-def find_config(argument: str) -> str:
-    """Lets `--config=configs/NAME.py` work away from a checkout, with the configs shipped."""
+def _find_config(argument: str) -> str:
+    """Lets `--config=configs/NAME.py` work away from a checkout."""
     prefix, _, value = argument.partition("=")
     if prefix.lstrip("-") != "config" or not value:
         return argument
-    file, colon, rest = value.partition(":")
-    if pathlib.Path(file).exists():
-        return argument
-    package = pathlib.Path(__file__).parent
-    shipped = package / "configs"  # in an installed package; beside it in a checkout
-    folder = shipped if shipped.is_dir() else package.parent / "configs"
-    found = folder / pathlib.Path(file).name
-    if not found.is_file():
-        known = [f"configs/{path.name}" for path in sorted(folder.glob("[a-z]*.py"))]
-        raise InputError(f"--config: no file {file}; {nearest(file, known)}")
-    return f"--config={found}{colon}{rest}"
+    name, colon, rest = value.partition(":")
+    return f"--config={config_files.find(name)}{colon}{rest}"
 
 
 def _config_mistake(error: Exception) -> str:

@@ -66,7 +66,9 @@ def study_config() -> ConfigDict:
     config.pretexts = ConfigDict()  # training configs by name
     config.classification = train_config()
     config.arms = ConfigDict()  # arms by name, see `arm_config`
-    config.weights_file = ""  # of PyTorch, for arms that start from it; without it they are left out
+    config.weights_file = (
+        ""  # of PyTorch, for arms that start from it; without it they are left out
+    )
     return config
 
 

@@ -61,9 +61,8 @@ def evaluate(workdir: str | pathlib.Path, split: str = "", checkpoint: str = "")
         "metrics": total.means(),
         "floor": run.task.floor(truth),
     }
-    folder = pathlib.Path(workdir) / "evaluation"
-    path = folder / f"{file_name(split)}-step-{model.step}.json"
-    folder.mkdir(exist_ok=True)
+    path = result_path(workdir, split, model.step)
+    path.parent.mkdir(exist_ok=True)
     if run.task.needs_labels:
         confusion = np.zeros((len(run.class_names),) * 2, np.int64)
         np.add.at(confusion, (truth, np.concatenate(predicted)), 1)
@@ -73,9 +72,10 @@ def evaluate(workdir: str | pathlib.Path, split: str = "", checkpoint: str = "")
     return result
 
 
-def file_name(split: str) -> str:
-    """A split such as `images[80%:90%]` as part of a file name."""
-    return "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in split)
+def result_path(workdir: str | pathlib.Path, split: str, step: int) -> pathlib.Path:
+    """Where the result of a split, such as `images[80%:90%]`, at a step is written."""
+    name = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in split)
+    return pathlib.Path(workdir) / "evaluation" / f"{name}-step-{step}.json"
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -77,15 +77,16 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
 
 def _run(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     """Trains and tests one run, as far as that is not done yet."""
-    from ssljax.evaluate import evaluate, file_name
+    from ssljax.evaluate import evaluate, result_path
+    from ssljax.training.checkpoints import Checkpoints
     from ssljax.training.loop import train
     from ssljax.training.run_folder import read_metrics
 
     print(f"── {folder}", file=sys.stderr)
-    train(config, folder)
-    pattern = f"{file_name(config.data.test_split)}-step-*.json"
-    done = sorted((folder / "evaluation").glob(pattern))
-    result = json.loads(done[-1].read_text()) if done else evaluate(folder)
+    task = train(config, folder).task
+    _, step = Checkpoints(folder, read_only=True).find(task.hand_over)
+    done = result_path(folder, config.data.test_split, step)
+    result = json.loads(done.read_text()) if done.exists() else evaluate(folder)
     rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
     names = list(result["metrics"])
     return {

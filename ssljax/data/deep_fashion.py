@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -31,7 +32,7 @@ class DeepFashion(tfds.core.GeneratorBasedBuilder):
 
     name = NAME
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [
+    BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(name="slides", description="70 % pretext, 30 % classification."),
         tfds.core.BuilderConfig(name="official", description="The official partitions."),
     ]
@@ -41,7 +42,7 @@ class DeepFashion(tfds.core.GeneratorBasedBuilder):
         listing: Listing | None = None,
         skipped: Collection[str] = (),
         progress: Progress = lambda photographs, split: photographs,
-        **kwargs,
+        **kwargs: Any,
     ):
         """Makes a builder.
 
@@ -85,7 +86,7 @@ class DeepFashion(tfds.core.GeneratorBasedBuilder):
             return {}
         return split_photographs(self._listing.photographs, self.builder_config.name, self._skipped)
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict]]]:
         del dl_manager
         return {
             split: self._generate_examples(split, photographs)

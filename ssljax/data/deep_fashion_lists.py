@@ -94,7 +94,7 @@ def _annotation_folder(root: pathlib.Path) -> pathlib.Path:
         if (root / name / "list_category_img.txt").is_file():
             return root / name
     raise InputError(
-        f"{root}: no annotation file Anno/list_category_img.txt or Anno_coarse/list_category_img.txt"
+        f"{root}: annotation file list_category_img.txt is neither in Anno nor in Anno_coarse"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from grain import experimental as grain_experimental
@@ -55,7 +56,7 @@ class Order(Sequence[tuple[int, int]]):
     def __len__(self) -> int:
         return self.epochs * self.steps_per_epoch * self.local_batch_size
 
-    def __getitem__(self, index):  # type: ignore[override]
+    def __getitem__(self, index: Any) -> Any:
         """The (epoch, record) at this process's index-th place."""
         if not 0 <= index < len(self):
             raise IndexError(index)

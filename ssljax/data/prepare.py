@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 from tqdm import tqdm
 
 from ssljax.command_line import Command
 from ssljax.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
+
+    from ssljax.data.deep_fashion_lists import Photograph
 
 NAMED = 10  # how many bad images are named
 
@@ -38,7 +45,9 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     print(summary(builder))
 
 
-def prepare_deep_fashion(config: str, source: str, data_dir: str = "", skip_bad: bool = False):
+def prepare_deep_fashion(
+    config: str, source: str, data_dir: str = "", skip_bad: bool = False
+) -> DatasetBuilder:
     """Checks DeepFashion's folder and writes one configuration of it, unless it is there already.
 
     Args:
@@ -84,7 +93,7 @@ def prepare_deep_fashion(config: str, source: str, data_dir: str = "", skip_bad:
     return open_builder(name, data_dir)
 
 
-def _check(photographs) -> list:
+def _check(photographs: Sequence[Photograph]) -> list[tuple[Photograph, str]]:
     from ssljax.data.deep_fashion import find_bad_images
 
     checked = find_bad_images(photographs, threads=os.cpu_count() or 1)
@@ -92,7 +101,7 @@ def _check(photographs) -> list:
     return [(photograph, fault) for photograph, fault in bar if fault]
 
 
-def _describe(bad: list) -> str:
+def _describe(bad: list[tuple[Photograph, str]]) -> str:
     lines = [f"{len(bad)} images cannot be used:" if len(bad) > 1 else "1 image cannot be used:"]
     lines += [f"  {photograph.path} {fault}" for photograph, fault in bad[:NAMED]]
     if len(bad) > NAMED:
@@ -100,7 +109,7 @@ def _describe(bad: list) -> str:
     return "\n".join(lines)
 
 
-def summary(builder) -> str:
+def summary(builder: DatasetBuilder) -> str:
     """Images, classes and size of every split, as a table."""
     names = builder.info.features["label"].names
     classes = (builder.info.metadata or {}).get("classes_with_images", {})

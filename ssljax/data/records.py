@@ -57,8 +57,8 @@ def open_builder(dataset: str, data_dir: str = "") -> tfds.core.DatasetBuilder:
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise InputError(
             f"data.dataset: no data set {dataset!r} is prepared in {directory}; prepare it with "
-            f"`python -m ssljax.data.prepare` (deep_fashion) or with TFDS (file_format=array_record),"
-            f" or set data.data_dir"
+            f"`python -m ssljax.data.prepare` (deep_fashion), or with TFDS as array_record, "
+            f"or set data.data_dir"
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import os
 import pathlib
 import re
@@ -51,14 +52,9 @@ def prepare(builder: tfds.core.DatasetBuilder) -> bool:
 
 
 def _remove_unfinished(target: pathlib.Path, root: pathlib.Path) -> None:
-    """Removes what an unfinished preparation left, and the folders made for it."""
-    for leftover in target.parent.glob(f"*{target.name}.incomplete*"):
+    """Removes what an unfinished preparation left, and the folders made for it below root."""
+    for leftover in target.parent.glob(f"incomplete.*{target.name}"):
         shutil.rmtree(leftover, ignore_errors=True)
-    for folder in target.parents:
-        if folder == root:
-            return
-        if folder.exists():
-            try:
-                folder.rmdir()
-            except OSError:
-                return
+    for folder in itertools.takewhile(lambda parent: parent != root, target.parents):
+        if folder.exists() and {path.name for path in folder.iterdir()} <= {".config"}:
+            shutil.rmtree(folder, ignore_errors=True)  # .config is TFDS's note on the builder

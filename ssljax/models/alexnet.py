@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -66,7 +68,17 @@ class AlexNet(nn.Module):
     def _scaled(self, channels: int) -> int:
         return max(1, round(channels * self.width))
 
-    def _convolution(self, x, name, channels, kernel, *, padding, stride=1, pool=False):
+    def _convolution(
+        self,
+        x: jax.Array,
+        name: str,
+        channels: int,
+        kernel: int,
+        *,
+        padding: int,
+        stride: int = 1,
+        pool: bool = False,
+    ) -> jax.Array:
         x = nn.Conv(
             self._scaled(channels),
             (kernel, kernel),
@@ -80,11 +92,11 @@ class AlexNet(nn.Module):
         x = nn.relu(x)
         return max_pool(x) if pool else x
 
-    def _dense(self, x, name, features):
+    def _dense(self, x: jax.Array, name: str, features: int) -> jax.Array:
         init = pytorch_uniform(x.shape[-1])
         return nn.Dense(features, dtype=self.dtype, kernel_init=init, bias_init=init, name=name)(x)
 
-    def _drop(self, x, keys, layer):
+    def _drop(self, x: jax.Array, keys: jax.Array | None, layer: int) -> jax.Array:
         if keys is None or not self.dropout:
             return x
         # One key per example, so that devices and their number draw the same.
@@ -100,7 +112,9 @@ def pytorch_uniform(fan_in: int) -> nn.initializers.Initializer:
     """PyTorch's default for weights and biases of both layer types: U(-1/√fan_in, 1/√fan_in)."""
     bound = 1 / math.sqrt(fan_in)
 
-    def init(key, shape, dtype=jnp.float32, out_sharding=None):
+    def init(
+        key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, out_sharding: Any = None
+    ) -> jax.Array:
         del out_sharding
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ssljax.report import curves
@@ -24,7 +24,8 @@ tr.floor td { color: #777; font-style: italic } .note { color: #666 }
 .row { display: flex; flex-wrap: wrap; gap: 1em } .row svg { max-width: 520px; height: auto }
 figure { margin: 0; width: 124px } figure img { width: 124px; height: 124px; display: block;
   image-rendering: auto; border-radius: 3px } figcaption { font-size: 11px; line-height: 1.3;
-  color: #666; margin-top: 3px } .good figcaption { color: #00734f } .bad figcaption { color: #b34700 }
+  color: #666; margin-top: 3px } .good figcaption { color: #00734f }
+.bad figcaption { color: #b34700 }
 .triple { display: flex; gap: 4px; padding: 6px; background: #f4f4f4; border-radius: 6px }
 pre { background: #f6f6f6; padding: 1em; overflow: auto; font-size: 12px; max-height: 30em }
 """
@@ -33,8 +34,8 @@ _METRICS = (("top1", "top-1"), ("top3", "top-3"), ("top5", "top-5"), ("class_mea
 
 def render(
     results: dict[str, Any],
-    puzzles: dict[str, Sequence[tuple[Tile, Tile, Tile]]],
-    classified: dict[str, Sequence[Tile]],
+    puzzles: Mapping[str, Sequence[tuple[Tile, Tile, Tile]]],
+    classified: Mapping[str, Sequence[Tile]],
 ) -> str:
     """Renders the page.
 
@@ -98,9 +99,7 @@ def verdict(results: dict[str, Any]) -> str:
 def _arms_table(results: dict[str, Any]) -> str:
     head = "".join(f'<th class="n">{label}</th>' for _, label in _METRICS)
     slides = "".join(f'<th class="n">{label}</th>' for _, label in _METRICS[:3])
-    lines = [
-        f"<table><tr><th>arm</th><th>starts from</th>{head}<th>slides</th>{slides}</tr>"
-    ]
+    lines = [f"<table><tr><th>arm</th><th>starts from</th>{head}<th>slides</th>{slides}</tr>"]
     for name, arm in results["arms"].items():
         cells = "".join(f'<td class="n">{_percent(arm, key)}</td>' for key, _ in _METRICS)
         published = PUBLISHED.get(arm["slides_arm"])
@@ -154,7 +153,9 @@ def _classification_curves(results: dict[str, Any]) -> list[str]:
     losses = []
     for index, (name, arm) in enumerate(arms):
         for run in arm["curves"]:
-            losses.append(Curve(f"{name}, validation", run["epochs"], run["validation"]["loss"], index))
+            losses.append(
+                Curve(f"{name}, validation", run["epochs"], run["validation"]["loss"], index)
+            )
             losses.append(
                 Curve(f"{name}, training", run["epochs"], run["training"]["loss"], index, True)
             )

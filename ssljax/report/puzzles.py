@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ssljax.report.pictures import Tile, to_uint8
 from ssljax.tasks.jigsaw import Jigsaw, cut, paste
+from ssljax.trained_model import TrainedModel
 from ssljax.training.evaluation import Evaluator
 from ssljax.training.parallelism import Parallelism
-from ssljax.trained_model import TrainedModel
 
 
 def assign(coordinates: np.ndarray, grid: int) -> np.ndarray:
@@ -43,8 +44,8 @@ def sheet(model: TrainedModel, split: str, count: int = 8) -> list[tuple[Tile, T
     params = jax.device_put(model.params, parallelism.replicated())
     evaluator = Evaluator(model.run, model.run.records(split), parallelism)
     batch, _, outputs = next(evaluator.batches(params))
-    shuffled = np.asarray(task.inputs(batch))
-    tiles = np.asarray(cut(shuffled, task.grid))
+    shuffled = np.asarray(task.inputs(jax.device_put(batch)))
+    tiles = np.asarray(cut(jnp.asarray(shuffled), task.grid))
     rows = []
     for index in range(min(count, int(batch["mask"].sum()))):
         cells = assign(np.asarray(outputs[index]).reshape(-1, 2), task.grid)
@@ -55,7 +56,7 @@ def sheet(model: TrainedModel, split: str, count: int = 8) -> list[tuple[Tile, T
             (
                 Tile(to_uint8(shuffled[index], task), "shuffled"),
                 Tile(
-                    to_uint8(np.asarray(paste(placed[None], task.grid))[0], task),
+                    to_uint8(np.asarray(paste(jnp.asarray(placed[None]), task.grid))[0], task),
                     f"{right} of {task.num_tiles} right",
                     right == task.num_tiles,
                 ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import types
 
@@ -21,10 +22,9 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         for number in (signal.SIGINT, signal.SIGTERM):
-            try:
+            # Outside of the main thread the caller's own handling stays.
+            with contextlib.suppress(ValueError):
                 self._previous[number] = signal.signal(number, self._note)
-            except ValueError:
-                pass  # not in the main thread: the caller's own handling stays
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -258,6 +258,7 @@ class _Loop:
     def validate(self) -> None:
         """Validates once an epoch, and keeps the parameters if they are the best so far."""
         assert self.log is not None
+        epoch_sums, self.epoch_sums = self.epoch_sums, MetricSums()
         rows = [row for row in self.log.rows if row["kind"] == "validation"]
         if any(row["step"] == self.step for row in rows):
             return
@@ -269,10 +270,9 @@ class _Loop:
             self.checkpoints.save_best(self.state, {**self.metadata(), "validation": metrics})
             self.checkpoints.wait()
         epoch = self.step // self.steps_per_epoch
-        train = {f"train_{name}": value for name, value in self.epoch_sums.means().items()}
+        train = {f"train_{name}": value for name, value in epoch_sums.means().items()}
         self.log.write("validation", self.step, {"epoch": epoch, **metrics, **train})
         self.progress.validated(epoch, metrics)
-        self.epoch_sums = MetricSums()
 
     def close(self) -> None:
         """Finishes what is being written."""

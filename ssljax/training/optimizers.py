@@ -14,9 +14,9 @@ def step_decay(
     learning_rate: float, every_epochs: int, factor: float, steps_per_epoch: int
 ) -> optax.Schedule:
     """PyTorch's StepLR, stepped once an epoch: × factor after every `every_epochs` epochs."""
-    return optax.exponential_decay(
-        learning_rate, every_epochs * steps_per_epoch, factor, staircase=True
-    )
+    # Not optax.exponential_decay, which rounds to float32 where float64 is asked for.
+    period = every_epochs * steps_per_epoch
+    return lambda step: learning_rate * factor ** (step // period)
 
 
 def adam(

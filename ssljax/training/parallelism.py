@@ -7,7 +7,7 @@ A step sees its device's part of the batch and combines results with collectives
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,8 +30,13 @@ class Parallelism:
         several collective steps on fake devices can starve XLA's rendezvous.
     """
 
-    def __init__(self, mode: str, batch_size: int):
+    def __init__(self, mode: str, batch_size: int, devices: Sequence[jax.Device] | None = None):
         """Checks that the global batch divides over the devices.
+
+        Args:
+          mode: `jit` or `pmap`.
+          batch_size: the global batch.
+          devices: None takes all.
 
         Raises:
           InputError: it does not, or the mode is unknown or not for several processes.
@@ -41,7 +46,9 @@ class Parallelism:
         if mode == "pmap" and jax.process_count() > 1:
             raise InputError("parallelism: pmap runs in one process; use jit for several")
         self.mode = mode
-        self.devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        self.devices = sorted(
+            devices or jax.devices(), key=lambda device: (device.process_index, device.id)
+        )
         if batch_size < 1 or batch_size % len(self.devices):
             raise InputError(
                 f"batch_size: {batch_size} does not divide over {len(self.devices)} devices; "
@@ -77,17 +84,19 @@ class Parallelism:
     def evaluation_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles `step(params, batch) -> (sums, outputs)`; outputs are float32[B, ...]."""
         if self.mode == "pmap":
-            mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, 0))
+            mapped = jax.pmap(
+                step, AXIS, in_axes=(None, 0), out_axes=(None, 0), devices=self.devices
+            )
 
             @functools.wraps(step)
-            def flat(params, batch):
+            def flat(params: Any, batch: Any) -> tuple[Any, jax.Array]:
                 sums, outputs = mapped(params, batch)
                 return sums, outputs.reshape(-1, *outputs.shape[2:])
 
             return flat
         return jax.jit(self._shard(step, (P(), P(AXIS)), (P(), P(AXIS))))
 
-    def _shard(self, step, in_specs, out_specs):
+    def _shard(self, step: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
         # check_vma=True would sum the gradients of replicated parameters over the axis by itself,
         # and the step's own reduction would come on top.
         return jax.shard_map(

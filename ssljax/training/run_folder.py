@@ -104,7 +104,7 @@ class MetricsLog:
 
         path = workdir / "metrics.jsonl"
         write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
-        self._file = open(path, "a", encoding="utf-8")
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, until close()
         self._events = SummaryWriter(str(workdir), purge_step=step + 1 if step else None)
 
     def write(self, kind: str, step: int, row: Mapping[str, Any]) -> None:

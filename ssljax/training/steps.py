@@ -43,8 +43,8 @@ def make_train_step(
         count = jax.lax.psum(jnp.sum(mask, dtype=jnp.float32), AXIS)
         keys = _dropout_keys(seed, state.step, mask.shape[0])
 
-        def mean_loss(params):
-            outputs = model.apply({"params": params}, task.inputs(batch), keys)
+        def mean_loss(params: Any) -> tuple[jax.Array, jax.Array]:
+            outputs: Any = model.apply({"params": params}, task.inputs(batch), keys)
             losses = jnp.where(mask, task.loss(outputs, batch), 0)
             return jnp.sum(losses) / count, outputs
 
@@ -63,7 +63,7 @@ def make_evaluation_step(
     """Loss and metrics summed over the whole batch, and each example's outputs."""
 
     def evaluation_step(params: Any, batch: Batch) -> tuple[Sums, jax.Array]:
-        outputs = model.apply({"params": params}, task.inputs(batch))
+        outputs: Any = model.apply({"params": params}, task.inputs(batch))
         return _sums(task, outputs, batch), outputs
 
     return evaluation_step

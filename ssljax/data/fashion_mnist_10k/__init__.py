@@ -1,6 +1,6 @@
-"""The embedded data set: the 10,000 test images of Fashion-MNIST, shipped with the package.
+"""The embedded data set: the 10,000 test images of Fashion-MNIST, part of the package.
 
-A fresh machine trains on real images without a download. One split, `images`, in a seeded order that
+A fresh machine trains on real images without a download. One split, `images`, in an order that
 mixes the classes, to be cut with TFDS's split arithmetic (`images[:60%]`).
 """
 
@@ -10,6 +10,7 @@ import gzip
 import io
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -46,7 +47,7 @@ class FashionMnist10k(tfds.core.GeneratorBasedBuilder):
             supervised_keys=("image", "label"),
         )  # fmt: skip
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
         del dl_manager
         return {"images": self._generate_examples()}
 

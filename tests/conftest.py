@@ -1,0 +1,68 @@
+"""Fixtures: real data, tiny configs, and runs trained once for all tests."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+# Four devices in one process; commands that tests start as processes of their own see one.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+
+import hypothesis
+import pytest
+from ml_collections import ConfigDict
+
+from ssljax import config_files
+from ssljax.training.loop import train
+
+# The same examples every time, and no deadline: the first call of a function compiles it.
+hypothesis.settings.register_profile("ssljax", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("ssljax")
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> str:
+    """A TFDS directory in which the embedded data set is prepared on first use."""
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture(scope="session")
+def make_config(data_dir):
+    """A factory of tiny configs, by task."""
+
+    def make(task: str) -> ConfigDict:
+        config = config_files.load(f"{REPOSITORY}/tests/tiny.py:{task}")
+        config.data.data_dir = data_dir
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pretext_run(make_config, tmp_path_factory) -> pathlib.Path:
+    """A finished jigsaw run."""
+    folder = tmp_path_factory.mktemp("runs") / "pretext"
+    train(make_config("jigsaw"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classification_run(make_config, pretext_run, tmp_path_factory) -> pathlib.Path:
+    """A finished classification run that started from the jigsaw run."""
+    folder = tmp_path_factory.mktemp("runs") / "classification"
+    config = make_config("classification")
+    config.init_from = str(pretext_run)
+    train(config, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_tfds() -> str:
+    """The data directory beside the checkout, where there is one."""
+    folder = SHARED / "datasets" / "tfds"
+    if not folder.is_dir():
+        pytest.skip("no data beside the checkout")
+    return str(folder)

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import collections
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from ssljax.data.deep_fashion_lists import read_listing
+from ssljax.data.prepare import prepare_deep_fashion, summary
+from ssljax.data.records import open_records
+from ssljax.errors import InputError
+from tests.deep_fashion_folder import write_folder, write_list
+
+
+@pytest.fixture
+def source(tmp_path) -> pathlib.Path:
+    write_folder(tmp_path / "source")
+    return tmp_path / "source"
+
+
+@pytest.mark.parametrize("annotations", ["Anno", "Anno_coarse"])
+@pytest.mark.parametrize("photographs", ["Img/img", "img"])
+def test_every_layout_is_read_and_its_bytes_are_kept(tmp_path, annotations, photographs):
+    names = write_folder(tmp_path / "s", annotations=annotations, photographs=photographs)
+    prepare_deep_fashion("official", str(tmp_path / "s"), str(tmp_path / "d"))
+    seen = {}
+    for split in ("train", "validation", "test"):
+        records = open_records("deep_fashion/official", split, str(tmp_path / "d"))
+        assert records.class_names == ("Blouse", "Jeans", "Dress", "Cape", "Tee")
+        for example in records.source:
+            seen[example["filename"].decode()] = (split, example)
+    assert sorted(seen) == sorted(names)
+    root = tmp_path / "s" / photographs.removesuffix("img")
+    listing = {row.name: row for row in read_listing(tmp_path / "s").photographs}
+    for name, (split, example) in seen.items():
+        assert example["image"] == (root / name).read_bytes()
+        assert split == listing[name].partition
+        assert example["label"] == listing[name].label
+        assert tuple(example["bbox"]) == listing[name].bbox
+
+
+def test_slides_splits_match_a_plain_loop(source, tmp_path):
+    prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
+    rows = collections.defaultdict(list)
+    partition = {}
+    for line in (source / "Anno/list_category_img.txt").read_text().splitlines()[2:]:
+        name, category = line.split()
+        rows[category].append(name)
+    for line in (source / "Eval/list_eval_partition.txt").read_text().splitlines()[2:]:
+        name, status = line.split()
+        partition[name] = {"train": "train", "val": "validation", "test": "test"}[status]
+    expected = collections.defaultdict(set)
+    for names in rows.values():
+        for index, name in enumerate(names):
+            side = "pretext_" if index < int(0.7 * len(names) + 1e-9) else ""
+            expected[side + partition[name]].add(name)
+    assert len(expected) == 6
+    for split, names in expected.items():
+        records = open_records("deep_fashion/slides", split, str(tmp_path / "d"))
+        assert {example["filename"].decode() for example in records.source} == names
+
+
+def test_preparing_twice_writes_once(source, tmp_path):
+    builder = prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
+    files = {path: path.stat().st_mtime_ns for path in pathlib.Path(builder.data_path).iterdir()}
+    again = prepare_deep_fashion("slides", "", str(tmp_path / "d"))
+    assert files == {path: path.stat().st_mtime_ns for path in files}
+    assert summary(again) == summary(builder)
+    assert "pretext_train               24        4" in summary(builder)
+
+
+def replace(path: pathlib.Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+FIRST = "img/Some_Blouse/img_00000001.jpg"
+MISTAKES = {
+    "missing list": (
+        lambda s: (s / "Anno/list_bbox.txt").unlink(),
+        r"annotation file .*Anno/list_bbox.txt is missing",
+    ),
+    "no annotation folder": (
+        lambda s: (s / "Anno").rename(s / "Other"),
+        "list_category_img.txt is neither in Anno nor in Anno_coarse",
+    ),
+    "count": (
+        lambda s: replace(s / "Anno/list_category_img.txt", "60\n", "61\n"),
+        "list_category_img.txt: line 1 announces 61 rows, but there are 60",
+    ),
+    "count is no number": (
+        lambda s: replace(s / "Eval/list_eval_partition.txt", "60\n", "many\n"),
+        "list_eval_partition.txt, line 1: .* expected an integer, got 'many'",
+    ),
+    "leaves the folder": (
+        lambda s: [
+            replace(path, f"{FIRST}  ", "img/../../secret.jpg  ")
+            for path in (s / "Anno/list_category_img.txt", s / "Anno/list_bbox.txt",
+                         s / "Eval/list_eval_partition.txt")
+        ],
+        "line 3: image name 'img/../../secret.jpg' leaves the folder",
+    ),
+    "category": (
+        lambda s: replace(s / "Anno/list_category_img.txt", " 1\n", " 7\n"),
+        "line 3: category 7 of .* is out of range; list_category_cloth.txt has 1 to 6",
+    ),
+    "category 0": (
+        lambda s: replace(s / "Anno/list_category_img.txt", " 1\n", " 0\n"),
+        "category 0 of .* is out of range",
+    ),
+    "partition": (
+        lambda s: replace(s / "Eval/list_eval_partition.txt", " val\n", " dev\n"),
+        "line 6: unknown partition 'dev'; known:",
+    ),
+    "box": (
+        lambda s: replace(s / "Anno/list_bbox.txt", " 1  2  ", " 1  x  "),
+        "list_bbox.txt, line 3: expected an integer, got 'x'",
+    ),
+    "columns": (
+        lambda s: replace(s / "Anno/list_bbox.txt", " 1  2  ", " "),
+        "list_bbox.txt, line 3: expected 5 columns",
+    ),
+    "not in the partition": (
+        lambda s: replace(s / "Eval/list_eval_partition.txt", "img_00000004", "img_99999999"),
+        "line 6: img/Some_Blouse/img_00000004.jpg does not stand in list_eval_partition.txt",
+    ),
+    "listed twice": (
+        lambda s: replace(s / "Anno/list_category_img.txt", "img_00000002", "img_00000001"),
+        "line 4: .*img_00000001.jpg is listed twice",
+    ),
+    "not text": (
+        lambda s: (s / "Anno/list_bbox.txt").write_bytes(b"\xff\xfe\x00"),
+        "list_bbox.txt cannot be read",
+    ),
+    "still packed": (
+        lambda s: ((s / "Img/img").rename(s / "x"), (s / "Img/img.zip").touch()),
+        "img.zip is not unpacked yet: run `unzip",
+    ),
+    "no photographs": (lambda s: (s / "Img/img").rename(s / "x"), "no photographs in"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_in_the_folder_are_named_and_nothing_is_written(source, tmp_path, mistake):
+    spoil, said = MISTAKES[mistake]
+    spoil(source)
+    with pytest.raises(InputError, match=said):
+        prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
+    assert not (tmp_path / "d").exists()
+
+
+def spoil_images(source: pathlib.Path) -> None:
+    folder = source / "Img/img/Some_Blouse"
+    paths = sorted(folder.iterdir())
+    paths[0].unlink()
+    paths[1].write_bytes(b"no image")
+    for path in paths[2:12]:
+        path.write_bytes(path.read_bytes()[:-200])
+
+
+def test_bad_images_are_counted_and_the_first_ten_named(source, tmp_path):
+    spoil_images(source)
+    with pytest.raises(InputError) as error:
+        prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
+    message = str(error.value)
+    assert "12 images cannot be used" in message
+    assert "img_00000001.jpg missing" in message
+    assert "img_00000002.jpg is no whole image" in message
+    assert "img_00000010.jpg is no whole image" in message
+    assert "img_00000011.jpg" not in message
+    assert "and 2 more" in message
+    assert "--skip_bad_images" in message
+    assert not (tmp_path / "d").exists()
+
+
+def test_bad_images_are_skipped_on_request_and_move_no_other(source, tmp_path, capsys):
+    prepare_deep_fashion("slides", str(source), str(tmp_path / "whole"))
+    spoil_images(source)
+    prepare_deep_fashion("slides", str(source), str(tmp_path / "rest"), skip_bad=True)
+    assert "12 images cannot be used" in capsys.readouterr().out
+    kept = 0
+    for split in ("pretext_train", "pretext_validation", "train", "test"):
+        names = []
+        for directory in ("whole", "rest"):
+            records = open_records("deep_fashion/slides", split, str(tmp_path / directory))
+            names.append({example["filename"] for example in records.source})
+        assert names[1] <= names[0]
+        kept += len(names[1])
+    assert 0 < kept <= 48
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_named_and_leaves_nothing(source, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(small)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*: the disk is full"):
+            prepare_deep_fashion("official", str(source), str(small / "deep" / "down"))
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_no_tensorflow_is_imported(source, tmp_path):
+    code = (
+        "import sys; from ssljax.data.prepare import prepare_deep_fashion as p\n"
+        f"p('official', {str(source)!r}, {str(tmp_path / 'd')!r})\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_absolute_image_name_is_refused(source, tmp_path):
+    for name, header in (
+        ("Anno/list_category_img.txt", "image_name category_label"),
+        ("Anno/list_bbox.txt", "image_name x_1 y_1 x_2 y_2"),
+        ("Eval/list_eval_partition.txt", "image_name evaluation_status"),
+    ):
+        row = {"l": ("/etc/passwd", 1), "b": ("/etc/passwd", 1, 2, 3, 4), "e": ("/etc/passwd", "val")}
+        key = "e" if "Eval" in name else "b" if "bbox" in name else "l"
+        write_list(source / name, header, [row[key]])
+    with pytest.raises(InputError, match="'/etc/passwd' leaves the folder"):
+        prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))

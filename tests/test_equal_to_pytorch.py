@@ -1,0 +1,141 @@
+"""Against PyTorch, where it is installed (the extra `torch`)."""
+
+from __future__ import annotations
+
+import pickle
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from ssljax.errors import InputError
+from ssljax.models import make_model, torch_weights
+from ssljax.training.optimizers import adam, step_decay
+
+torch = pytest.importorskip("torch", reason="needs the extra `torch`")
+
+RNG = np.random.default_rng(0)
+
+
+def torch_alexnet(num_classes: int, width: float = 1.0):
+    """torchvision's AlexNet, which has no build for every platform that PyTorch has."""
+    nn = torch.nn
+    c = [round(width * channels) for channels in (64, 192, 384, 256, 256, 4096)]
+    model = nn.Module()
+    model.features = nn.Sequential(
+        nn.Conv2d(3, c[0], 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(c[0], c[1], 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(c[1], c[2], 3, padding=1), nn.ReLU(),
+        nn.Conv2d(c[2], c[3], 3, padding=1), nn.ReLU(),
+        nn.Conv2d(c[3], c[4], 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2),
+    )  # fmt: skip
+    model.avgpool = nn.AdaptiveAvgPool2d((6, 6))
+    model.classifier = nn.Sequential(
+        nn.Dropout(), nn.Linear(c[4] * 36, c[5]), nn.ReLU(),
+        nn.Dropout(), nn.Linear(c[5], c[5]), nn.ReLU(), nn.Linear(c[5], num_classes),
+    )  # fmt: skip
+    model.forward = lambda x: model.classifier(torch.flatten(model.avgpool(model.features(x)), 1))
+    return model.eval()
+
+
+@pytest.mark.parametrize("size", [108, 224, 227])
+def test_logits_and_gradients(size):
+    torch.manual_seed(0)
+    theirs = torch_alexnet(7, width=0.25)
+    state = {name: tensor.detach().numpy() for name, tensor in theirs.state_dict().items()}
+    params = torch_weights.from_state_dict(state)
+    ours = make_model({"name": "alexnet", "width": 0.25, "dtype": "float32"}, num_outputs=7)
+    images = RNG.normal(size=(2, size, size, 3)).astype(np.float32)
+    labels = np.array([3, 5])
+
+    def loss(params):
+        logits = ours.apply({"params": params}, images)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), logits
+
+    gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(params)
+    expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2)))
+    torch.nn.functional.cross_entropy(expected, torch.from_numpy(labels)).backward()
+    np.testing.assert_allclose(logits, expected.detach().numpy(), atol=1e-5)
+    back = torch_weights.to_state_dict(gradients)
+    for name, parameter in theirs.named_parameters():
+        scale = float(parameter.grad.abs().max())
+        np.testing.assert_allclose(
+            back[name], parameter.grad.numpy(), atol=1e-4 * scale, err_msg=name
+        )
+
+
+def test_adam_with_l2_and_step_decay():
+    """A least-squares problem in float64: 200 steps over 8 epochs."""
+    inputs, targets = RNG.normal(size=(30, 5)), RNG.normal(size=(30, 2))
+    start = RNG.normal(size=(5, 2))
+    weight = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    optimizer = torch.optim.Adam([weight], lr=0.02, weight_decay=1e-3)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.3)
+    with jax.enable_x64(True):
+        ours = adam(step_decay(0.02, 2, 0.3, steps_per_epoch=25), 1e-3, 0.9, 0.999, 1e-8)
+        params = jax.numpy.asarray(start)
+        state = ours.init(params)
+
+        @jax.jit
+        def step(params, state):
+            value, gradient = jax.value_and_grad(
+                lambda w: jax.numpy.mean((inputs @ w - targets) ** 2)
+            )(params)
+            updates, state = ours.update(gradient, state, params)
+            return optax.apply_updates(params, updates), state, value
+
+        for index in range(200):
+            optimizer.zero_grad()
+            loss = ((torch.from_numpy(inputs) @ weight - torch.from_numpy(targets)) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            params, state, value = step(params, state)
+            assert float(value) == pytest.approx(loss.item(), rel=1e-9)
+            if index % 25 == 24:
+                scheduler.step()
+        np.testing.assert_allclose(params, weight.detach().numpy(), rtol=1e-8)
+
+
+def test_a_file_of_weights_round_trips(tmp_path):
+    theirs = torch_alexnet(11, width=0.125)
+    for name, options in (("new.pth", {}), ("old.pth", {"_use_new_zipfile_serialization": False})):
+        torch.save(theirs.state_dict(), tmp_path / name, **options)
+        params = torch_weights.load_alexnet(tmp_path / name)
+        back = torch_weights.to_state_dict(params)
+        for key, tensor in theirs.state_dict().items():
+            np.testing.assert_array_equal(back[key], tensor.numpy())
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    for name, write in (
+        ("zip.pth", lambda path: torch.save({"features.0.weight": Evil()}, path)),
+        ("raw.pth", lambda path: path.write_bytes(pickle.dumps(Evil()))),
+    ):
+        write(tmp_path / name)
+        with pytest.raises(InputError, match=f"{name} cannot be read"):
+            torch_weights.load_alexnet(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_files_of_other_content_are_refused(tmp_path):
+    state = torch_alexnet(3, width=0.0625).state_dict()
+    del state["classifier.6.bias"]
+    state["features.0.weight"] = state["features.0.weight"][0]
+    state["head.weight"] = torch.zeros(2)
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(InputError) as error:
+        torch_weights.load_alexnet(tmp_path / "other.pth")
+    for said in ("missing classifier.6.bias", "extra head.weight", "features.0.weight has shape"):
+        assert said in str(error.value)
+    torch.save([1, 2], tmp_path / "list.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    (tmp_path / "text.safetensors").write_text("hello")
+    for name in ("list.pth", "text.pth", "text.safetensors", "none.pth", "w.onnx"):
+        with pytest.raises(InputError, match=name):
+            torch_weights.load_alexnet(tmp_path / name)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssljax.data import images
+
+RNG = np.random.default_rng(0)
+SMOOTH = np.kron(RNG.integers(0, 256, (5, 7, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+
+
+def encode(image: Image.Image, file_format: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def test_jpeg_is_decoded_exactly_as_pillow_does():
+    data = encode(Image.fromarray(SMOOTH), "JPEG", quality=90)
+    expected = np.asarray(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(np.asarray(images.decode(data)), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA", "1"])
+def test_png_of_any_mode_becomes_rgb(mode):
+    source = Image.fromarray(SMOOTH).convert(mode)
+    decoded = images.decode(encode(source, "PNG"))
+    assert decoded.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(decoded), np.asarray(source.convert("RGB")))
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_clipped():
+    grey = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    decoded = np.asarray(images.decode(encode(Image.fromarray(grey), "PNG")))
+    np.testing.assert_array_equal(decoded[..., 0], grey // 256)
+    assert (decoded[..., 0] == decoded[..., 2]).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_jpeg_of_any_mode_becomes_rgb(mode):
+    source = Image.fromarray(SMOOTH).convert(mode)
+    decoded = np.asarray(images.decode(encode(source, "JPEG", quality=95, subsampling=0)))
+    expected = np.asarray(source.convert("RGB"))
+    assert np.abs(decoded.astype(int) - expected).mean() < 6
+
+
+def test_exif_orientation_is_applied():
+    upright = Image.fromarray(SMOOTH)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side: turn by 90° clockwise to see it upright
+    data = encode(upright.rotate(90, expand=True), "JPEG", exif=exif, quality=95, subsampling=0)
+    decoded = images.decode(data)
+    assert decoded.size == upright.size
+    assert np.abs(np.asarray(decoded).astype(int) - SMOOTH).mean() < 4
+
+
+@pytest.mark.parametrize("fault", ["empty", "text", "cut short", "postscript"])
+def test_what_is_no_whole_image_is_an_image_error(fault):
+    whole = encode(Image.fromarray(SMOOTH), "JPEG")
+    data = {
+        "empty": b"",
+        "text": b"hello",
+        "cut short": whole[: len(whole) // 2],
+        "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+    }[fault]
+    with pytest.raises(images.ImageError):
+        images.decode(data)
+
+
+def test_a_picture_with_too_many_pixels_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(images.ImageError):
+        images.decode(encode(Image.fromarray(SMOOTH), "PNG"))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_centre_crop_and_resize_match_a_plain_crop(turned):
+    picture = Image.fromarray(SMOOTH.transpose(1, 0, 2) if turned else SMOOTH)
+    result = images.square(picture, 20, None)
+    box = (0, 8, 40, 48) if turned else (8, 0, 48, 40)
+    expected = picture.crop(box).resize((20, 20), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(result, np.asarray(expected))
+
+
+def test_random_crops_reach_both_ends_and_keep_the_shorter_side():
+    gradient = np.broadcast_to(np.arange(56, dtype=np.uint8)[None, :, None], (40, 56, 3))
+    lefts = {
+        int(images.square(Image.fromarray(gradient), 40, np.random.default_rng(seed))[0, 0, 0])
+        for seed in range(300)
+    }
+    assert lefts == set(range(17))

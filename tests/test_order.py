@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssljax.data.order import PADDING, Order, record_rng
+
+shapes = st.tuples(st.integers(1, 60), st.sampled_from([1, 2, 4]), st.integers(1, 6))
+
+
+@given(shapes, st.integers(1, 3), st.booleans(), st.integers(0, 9))
+def test_every_epoch_holds_every_record_once_then_padding(shape, epochs, shuffle, seed):
+    num_records, processes, share = shape
+    order = Order(num_records, processes * share, epochs, shuffle, seed)
+    places = list(order)
+    assert len(places) == epochs * order.steps_per_epoch * order.batch_size
+    for epoch in range(epochs):
+        records = [record for at, record in places if at == epoch]
+        assert sorted(records[:num_records]) == list(range(num_records))
+        assert set(records[num_records:]) <= {PADDING}
+        if not shuffle:
+            assert records[:num_records] == list(range(num_records))
+
+
+@given(shapes, st.integers(0, 9))
+def test_processes_share_the_same_global_batches(shape, seed):
+    num_records, processes, share = shape
+    batch = processes * share
+    alone = list(Order(num_records, batch, 2, True, seed))
+    parts = [list(Order(num_records, batch, 2, True, seed, p, processes)) for p in range(processes)]
+    for step in range(len(alone) // batch):
+        together = [place for part in parts for place in part[step * share : (step + 1) * share]]
+        assert together == alone[step * batch : (step + 1) * batch]
+
+
+def test_epochs_and_seeds_differ():
+    def records(seed, epoch):
+        return [record for at, record in Order(50, 10, 2, True, seed) if at == epoch]
+
+    assert len({tuple(records(seed, epoch)) for seed in (0, 1, 2) for epoch in (0, 1)}) == 6
+
+
+def test_first_places_are_uniform():
+    count = collections.Counter(Order(4000, 8, 1, True, seed)[0][1] // 500 for seed in range(2000))
+    assert set(count) == set(range(8))
+    chi_square = sum((n - 250) ** 2 / 250 for n in count.values())
+    assert chi_square < 30  # 7 degrees of freedom; p = 1e-4
+
+
+def test_an_index_outside_is_refused():
+    with pytest.raises(IndexError):
+        Order(3, 2, 1, False)[4]
+
+
+def test_streams_of_records_epochs_and_seeds_differ():
+    draws = {
+        record_rng(seed, record, epoch).integers(2**62)
+        for seed in range(5)
+        for record in range(5)
+        for epoch in (None, 0, 1)
+    }
+    assert len(draws) == 75
+    again = record_rng(3, 4, 1).integers(100, size=5)
+    np.testing.assert_array_equal(again, record_rng(3, 4, 1).integers(100, size=5))

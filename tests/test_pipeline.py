@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from ssljax.data import images, pipeline
+from ssljax.data.order import PADDING, Order, record_rng
+from ssljax.data.prepare import prepare_deep_fashion
+from ssljax.data.records import open_records
+from ssljax.errors import InputError
+from ssljax.tasks import make_task
+from tests.deep_fashion_folder import write_folder
+
+TASK = make_task({"name": "jigsaw", "grid": 2, "tile": 16, "gap": 2}, data_image_size=32)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Records of two shapes, wider and higher than long."""
+    folder = tmp_path_factory.mktemp("deep_fashion")
+    write_folder(folder / "source", images=50)
+    prepare_deep_fashion("official", str(folder / "source"), str(folder / "tfds"))
+    return open_records("deep_fashion/official", "train", str(folder / "tfds"))
+
+
+def read(records, **options):
+    settings = {
+        "batch_size": 8, "epochs": 2, "seed": 1, "train": True, "random_crop": True, "threads": 2,
+    }  # fmt: skip
+    return list(pipeline.batches(records, TASK, **{**settings, **options}))
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_change_nothing(records, threads):
+    assert_same(read(records, threads=threads), read(records, threads=0))
+
+
+def test_any_step_can_be_the_first(records):
+    assert_same(read(records, start_step=5), read(records)[5:])
+
+
+def test_batches_match_a_plain_loop(records):
+    batches = read(records, seed=3)
+    order = Order(len(records), 8, 2, shuffle=True, seed=3)
+    assert len(order) == 8 * len(batches)
+    for step, batch in enumerate(batches):
+        for row, (epoch, record) in enumerate(order[8 * step + place] for place in range(8)):
+            assert batch["mask"][row] == (record != PADDING)
+            assert batch["record"][row] == record
+            if record == PADDING:
+                continue
+            rng = record_rng(3, record, epoch)
+            data, label = records[record]
+            image = images.square(images.decode(data), 32, rng)
+            draws = TASK.draw(label, rng, True)
+            np.testing.assert_array_equal(batch["image"][row], image)
+            np.testing.assert_array_equal(batch["permutation"][row], draws["permutation"])
+            np.testing.assert_array_equal(batch["offsets"][row], draws["offsets"])
+            assert batch["label"][row] == label
+
+
+def by_record(batches):
+    return {
+        (int(record), index // (len(batches) // 2)): batch["permutation"][row].tolist()
+        for index, batch in enumerate(batches)
+        for row, record in enumerate(batch["record"])
+        if record != PADDING
+    }
+
+
+def test_training_draws_anew_each_epoch_and_evaluation_does_not(records):
+    train = by_record(read(records))
+    assert any(train[record, 0] != train[record, 1] for record, epoch in train if epoch)
+    evaluation = by_record(read(records, train=False, random_crop=False))
+    assert all(evaluation[record, 0] == evaluation[record, 1] for record, epoch in evaluation)
+    other_batches = by_record(read(records, train=False, random_crop=False, batch_size=4))
+    assert other_batches == evaluation
+
+
+def test_processes_read_the_parts_of_the_same_global_batches(records, monkeypatch):
+    alone = read(records)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    parts = []
+    for process in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        parts.append(read(records))
+    together = [
+        {key: np.concatenate([left[key], right[key]]) for key in left}
+        for left, right in zip(*parts, strict=True)
+    ]
+    assert_same(together, alone)
+
+
+def test_a_record_that_cannot_be_decoded_is_named(records):
+    class Broken:
+        name, class_names = "broken, split train", ()
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            data, label = records[index]
+            return (data[:200] if index == 2 else data), label
+
+    with pytest.raises(InputError, match="broken, split train: record 2"):
+        read(Broken())
+
+
+def test_prefetch_keeps_order_and_counts_waiting():
+    source = pipeline.DevicePrefetch(iter(range(7)), lambda item: item * 10, depth=3)
+    assert list(source) == [0, 10, 20, 30, 40, 50, 60]
+    assert source.waited > 0

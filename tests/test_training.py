@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from ssljax.errors import InputError, TrainingFailed
+from ssljax.training import initialization
+from ssljax.training.checkpoints import Checkpoints
+from ssljax.training.loop import train
+from ssljax.training.run_folder import read_metrics
+
+NOT_TIMED = re.compile("images_per_second|input_wait")
+
+
+def untimed(rows):
+    return [{k: v for k, v in row.items() if not NOT_TIMED.match(k)} for row in rows]
+
+
+def latest_params(folder):
+    checkpoints = Checkpoints(folder, read_only=True)
+    params = checkpoints.restore_params("latest", checkpoints.step("latest"))
+    checkpoints.close()
+    return params
+
+
+def test_the_run_folder_tells_what_was_run(pretext_run):
+    config = json.loads((pretext_run / "config.json").read_text())
+    assert config["task"] == {"name": "jigsaw", "grid": 2, "tile": 32, "gap": 2}
+    assert config["optimizer"]["b2"] == 0.999
+    (start,) = json.loads((pretext_run / "environment.json").read_text())
+    assert len(start["devices"]) == 4
+    assert start["packages"]["jax"] == jax.__version__
+    assert list(pretext_run.glob("events.out.tfevents.*"))
+
+
+def test_metrics_have_a_row_per_interval_and_per_epoch(pretext_run):
+    rows = read_metrics(pretext_run)
+    steps = {kind: [row["step"] for row in rows if row["kind"] == kind] for kind in
+             ("train", "validation")}  # fmt: skip
+    # 200 records in batches of 32 are 7 steps; intervals of 3 steps end with the epoch, too.
+    assert steps == {"train": [3, 6, 7, 9, 12, 14], "validation": [7, 14]}
+    for row in rows:
+        assert np.isfinite(row["loss"])
+        assert 0 <= row["tiles_placed"] <= 1
+    assert rows[0]["learning_rate"] == pytest.approx(1e-3)
+
+
+def test_latest_and_best_are_kept(pretext_run, classification_run):
+    for folder, metric, sign in ((pretext_run, "mse", -1), (classification_run, "top1", 1)):
+        checkpoints = Checkpoints(folder, read_only=True)
+        rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
+        best = max(rows, key=lambda row: (sign * row[metric], -row["step"]))
+        assert checkpoints.step("latest") == 14
+        assert checkpoints.step("best") == best["step"]
+        assert checkpoints.metadata("best", best["step"])["validation"][metric] == best[metric]
+        checkpoints.close()
+
+
+def test_classification_starts_from_the_pretext_runs_convolutions(pretext_run, classification_run):
+    report = json.loads((classification_run / "init.json").read_text())
+    convolutions = sorted(f"conv{i}/{name}" for i in range(1, 6) for name in ("bias", "kernel"))
+    dense = sorted(f"fc{i}/{name}" for i in range(6, 9) for name in ("bias", "kernel"))
+    assert report["loaded"] == convolutions
+    assert report["fresh"] == report["skipped"] == dense
+    assert str(pretext_run) in report["from"]
+    assert "latest, step 14" in report["from"]
+
+
+def test_what_is_carried_over_is_the_source():
+    rng = np.random.default_rng(0)
+    layers = {"conv1": (3, 2), "fc6": (4, 4), "fc8": (4, 2)}
+    fresh = {
+        name: {"kernel": jax.numpy.asarray(rng.normal(size=shape), jax.numpy.float32)}
+        for name, shape in layers.items()
+    }
+    source = jax.tree.map(lambda leaf: np.asarray(leaf) + 1, fresh)
+    params, report = initialization.carry_over(fresh, source, "conv*, fc6")
+    np.testing.assert_array_equal(params["fc6"]["kernel"], source["fc6"]["kernel"])
+    np.testing.assert_array_equal(params["fc8"]["kernel"], fresh["fc8"]["kernel"])
+    assert report["loaded"] == ["conv1/kernel", "fc6/kernel"]
+    for layers, said in (
+        ("", "names no layer"),
+        ("convv1", "matches no layer; did you mean 'conv1'"),
+        ("fc8", r"fc8/kernel is \(9, 9\) in the source and \(4, 2\) in this model"),
+    ):
+        with pytest.raises(InputError, match=said):
+            initialization.carry_over(
+                fresh, {**source, "fc8": {"kernel": np.zeros((9, 9))}}, layers
+            )
+    with pytest.raises(InputError, match="the source has no layer fc6"):
+        initialization.carry_over(fresh, {"conv1": source["conv1"]}, "*")
+
+
+def test_a_longer_run_goes_on_and_equals_one_that_was_not_stopped(make_config, tmp_path):
+    config = make_config("classification")
+    config.checkpoint_every_steps = 5
+    for epochs in (1, 3):
+        config.epochs = epochs
+        train(config, tmp_path / "twice")
+    train(config, tmp_path / "once")
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        latest_params(tmp_path / "twice"),
+        latest_params(tmp_path / "once"),
+    )
+    rows = [untimed(read_metrics(tmp_path / name)) for name in ("twice", "once")]
+    assert rows[0] == rows[1]
+    # A third call finds everything done, and a metrics file cut short is mended.
+    before = (tmp_path / "once" / "metrics.jsonl").read_bytes()
+    (tmp_path / "once" / "metrics.jsonl").write_bytes(before + b'{"kind": "tra')
+    train(config, tmp_path / "once")
+    assert (tmp_path / "once" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_goes_on_with_another_number_of_devices_or_mode(make_config, tmp_path):
+    config = make_config("jigsaw")
+    config.epochs = 1
+    train(config, tmp_path / "run")
+    config.epochs, config.parallelism = 2, "pmap"
+    train(config, tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 14
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(make_config, tmp_path):
+    config = make_config("classification")
+    config.optimizer.learning_rate = 1e30
+    with pytest.raises(TrainingFailed) as error:
+        train(config, tmp_path / "diverging")
+    message = str(error.value)
+    assert re.search(r"the loss of step \d+ is (nan|inf)|parameters after step \d+", message)
+    assert "no checkpoint was complete before" in message
+
+
+def mistake(config, key, value):
+    group = config
+    *parents, last = key.split(".")
+    for parent in parents:
+        group = group[parent]
+    with group.unlocked():
+        group[last] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("epochs", 0, "epochs: 0 is not above 0"),
+        ("batch_size", 30, "batch_size: 30 does not divide over 4 devices"),
+        ("data.image_size", 40, "tiles of 32 px do not fit data.image_size=40"),
+        ("task.tile", 20, "data.image_size: pictures of 40 px are too small.*at least 64"),
+        ("task.grdi", 3, "task.grdi: jigsaw has no such option; did you mean 'grid'"),
+        ("optimizer.name", "adamw", "optimizer.name: unknown optimizer 'adamw'"),
+        ("optimizer.learning_rte", 1.0, "unknown key optimizer.learning_rte: did you mean"),
+        ("model.dropout", 1.0, "model.dropout: 1.0 is not below 1"),
+        ("data.std", (0.5, 0.5, 0.0), "data.std"),
+        ("data.mean", (0.5,), "data.mean: .* is not three numbers"),
+        ("data.train_split", "train", "split 'train' of fashion_mnist_10k"),
+        ("data.dataset", "", "data.dataset is not set"),
+        ("init_from", "/nowhere", "init_from: /nowhere is neither a run folder nor a file"),
+        ("init_from", "/nowhere.pth", "/nowhere.pth: no such file"),
+    ],
+)
+def test_mistakes_in_a_config_are_named(make_config, tmp_path, key, value, said):
+    config = make_config("jigsaw")
+    mistake(config, key, value)
+    with pytest.raises(InputError, match=said):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_folder_of_another_run_is_refused(make_config, pretext_run):
+    before = (pretext_run / "config.json").read_bytes()
+    with pytest.raises(InputError, match="holds a run of the task jigsaw, not classification"):
+        train(make_config("classification"), pretext_run)
+    config = make_config("jigsaw")
+    config.optimizer.learning_rate = 0.5
+    with pytest.raises(InputError, match=r"other settings \(optimizer.learning_rate 0.001 → 0.5\)"):
+        train(config, pretext_run)
+    assert (pretext_run / "config.json").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(make_config, pretext_run, tmp_path):
+    config = make_config("classification")
+    config.model.width = 0.125
+    config.init_from = str(pretext_run)
+    with pytest.raises(InputError, match=r"conv1/bias is \(4,\) in the source and \(8,\) in this"):
+        train(config, tmp_path / "run")
+    state = jax.eval_shape(lambda: {"conv1": {"kernel": jax.numpy.zeros((11, 11, 3, 8))}})
+    checkpoints = Checkpoints(pretext_run, read_only=True)
+    with pytest.raises(InputError, match=r"of another architecture: .*conv1/kernel \(11, 11, 3, 4\)"):
+        checkpoints.restore_params("latest", 14, state)
+    checkpoints.close()
+
+
+def test_a_damaged_checkpoint_is_named(make_config, tmp_path):
+    config = make_config("jigsaw")
+    config.epochs = 1
+    train(config, tmp_path / "run")
+    (folder,) = (tmp_path / "run" / "checkpoints" / "latest").iterdir()
+    for path in folder.glob("params/**/d/*"):
+        path.write_bytes(path.read_bytes()[:10])
+    config.epochs = 2
+    with pytest.raises(InputError, match=f"checkpoint {folder} is damaged"):
+        train(config, tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_written_is_named(make_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--workdir: cannot write"):
+        train(make_config("jigsaw"), tmp_path / "file" / "run")
+
