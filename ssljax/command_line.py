@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from ssljax import config_files
 from ssljax.errors import InputError, Interrupted, TrainingFailed, nearest
@@ -65,8 +65,11 @@ class Command:
             raise InputError(
                 f"unknown flag --{error.flagname}: {nearest(f'--{error.flagname}', known)}"
             ) from error
-        except (AttributeError, KeyError, flags.Error, OSError) as error:
-            raise InputError(_config_mistake(error)) from error
+        except (AttributeError, KeyError) as error:
+            raise InputError(_unknown_key(sys.argv) or str(error)) from error
+        except (flags.Error, OSError) as error:
+            # What a config file raised comes with its traceback; its last line says what.
+            raise InputError(str(error).strip().splitlines()[-1]) from error
         if not self.flags["help"].value:
             for name in self._required:
                 if not self.flags[name].value:
@@ -121,11 +124,20 @@ def _find_config(argument: str) -> str:
     return f"--config={config_files.find(name)}{colon}{rest}"
 
 
-def _config_mistake(error: Exception) -> str:
-    message = " ".join(str(error.args[0] if error.args else error).split())
-    if isinstance(error, AttributeError | KeyError):
-        return f"--config: unknown key {message.replace(chr(92), '')}"
-    return message.rsplit("Traceback (most recent call last):", 1)[-1].strip()
+def _unknown_key(argv: Sequence[str]) -> str | None:
+    """The first override of a key that the config does not have, and the nearest it has."""
+    spec = next(argument for argument in argv if argument.lstrip("-").startswith("config="))
+    config = config_files.load(spec.partition("=")[2])
+    for argument in argv:
+        group, path = config, argument.lstrip("-").partition("=")[0].split(".")
+        for depth, key in enumerate(path[1:] if path[0] == "config" else []):
+            if not isinstance(group, ConfigDict) or key not in group:
+                known = list(group) if isinstance(group, ConfigDict) else []
+                return f"--config: unknown key {'.'.join(path[1 : depth + 2])}: " + (
+                    nearest(key, known) if known else "it stands below a value"
+                )
+            group = group[key]
+    return None
 
 
 def _quiet_libraries() -> None:

@@ -121,7 +121,7 @@ def _collect(
             for name, arm in arms.items()
         },
         "pretexts": {name: _summary(outcomes[f"pretext-{name}"]) for name in config.pretexts},
-        "config": config.to_dict(),
+        "config": json.loads(config.to_json()),
         "environment": json.loads((first / "environment.json").read_text())[-1],
     }
 

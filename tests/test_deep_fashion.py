@@ -225,7 +225,11 @@ def test_an_absolute_image_name_is_refused(source, tmp_path):
         ("Anno/list_bbox.txt", "image_name x_1 y_1 x_2 y_2"),
         ("Eval/list_eval_partition.txt", "image_name evaluation_status"),
     ):
-        row = {"l": ("/etc/passwd", 1), "b": ("/etc/passwd", 1, 2, 3, 4), "e": ("/etc/passwd", "val")}
+        row = {
+            "l": ("/etc/passwd", 1),
+            "b": ("/etc/passwd", 1, 2, 3, 4),
+            "e": ("/etc/passwd", "val"),
+        }
         key = "e" if "Eval" in name else "b" if "bbox" in name else "l"
         write_list(source / name, header, [row[key]])
     with pytest.raises(InputError, match="'/etc/passwd' leaves the folder"):

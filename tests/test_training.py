@@ -190,7 +190,9 @@ def test_a_checkpoint_of_another_architecture_is_refused(make_config, pretext_ru
         train(config, tmp_path / "run")
     state = jax.eval_shape(lambda: {"conv1": {"kernel": jax.numpy.zeros((11, 11, 3, 8))}})
     checkpoints = Checkpoints(pretext_run, read_only=True)
-    with pytest.raises(InputError, match=r"of another architecture: .*conv1/kernel \(11, 11, 3, 4\)"):
+    with pytest.raises(
+        InputError, match=r"of another architecture: .*conv1/kernel \(11, 11, 3, 4\)"
+    ):
         checkpoints.restore_params("latest", 14, state)
     checkpoints.close()
 
@@ -211,4 +213,3 @@ def test_a_folder_that_cannot_be_written_is_named(make_config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--workdir: cannot write"):
         train(make_config("jigsaw"), tmp_path / "file" / "run")
-

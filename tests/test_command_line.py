@@ -1,0 +1,162 @@
+"""The commands as processes of their own, on one device."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from ssljax.training.run_folder import read_metrics
+from tests.conftest import REPOSITORY
+from tests.test_training import latest_params, untimed
+
+ENTRY_POINTS = ["train", "evaluate", "study", "predict", "data.prepare"]
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+
+
+def command(*arguments: str) -> list[str]:
+    module, *rest = arguments
+    return [sys.executable, "-m", f"ssljax.{module}", *rest]
+
+
+def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command(*arguments), cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    if code:
+        assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("module", ENTRY_POINTS)
+def test_help_explains_and_needs_no_jax(module):
+    text = run(module, "--help").stdout
+    assert f"usage: python -m ssljax.{module}" in text
+    code = (
+        f"import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module('ssljax.{module}', run_name='__main__')\n"
+        "finally: assert not {'jax', 'tensorflow_datasets', 'grain'} & set(sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train"], "--config is missing"),
+        (["train", "--config=configs/jigsaw.py"], "--workdir is missing"),
+        (["train", "--workdir=x", "--config=configs/jigsow.py"],
+         "did you mean 'configs/jigsaw.py'"),
+        (["train", "--workdir=x", "--config=configs/jigsaw.py:5x5"], "5x5 is not one of 2x2, 3x3"),
+        (["train", "--workdir=x", "--config=configs/jigsaw.py", "--config.epoch=3"],
+         "unknown key epoch: did you mean 'epochs'?"),
+        (["train", "--workdir=x", "--config=configs/jigsaw.py", "--config.optimizer.weight=3"],
+         "unknown key optimizer.weight: did you mean 'weight_decay'?"),
+        (["train", "--workdir=x", "--config=configs/jigsaw.py", "--config.epochs.x=3"],
+         "unknown key epochs.x: it stands below a value"),
+        (["train", "--workdir=x", "--config=configs/jigsaw.py", "--config.epochs=many"],
+         "--config.epochs=many: invalid literal"),
+        (["train", "--workdir=x", "--config.epochs=3"], "--config=FILE is missing"),
+        (["train", "--workdri=x", "--config=configs/jigsaw.py"], "did you mean '--workdir'"),
+        (["train", "--workdir=x", "--config=configs/jigsaw.py", "run"],
+         "unexpected argument 'run'"),
+        (["train", "--workdir=x", "--config=configs/jigsaw.py", "--config.data.data_dir=/none"],
+         "no data set 'deep_fashion/slides' is prepared in /none"),
+        (["evaluate", "--workdir=tests"], "tests is not a run folder"),
+        (["predict", "--workdir=tests"], "no IMAGE given"),
+        (["data.prepare", "--dataset=mnist"], "unknown data set 'mnist'"),
+        (["data.prepare", "--dataset=deep_fashion/slides", "--data_dir=/none"],
+         "--source is missing"),
+        (["data.prepare", "--dataset=deep_fashion/slides", "--source=/none", "--data_dir=/none"],
+         "/none is not a folder"),
+    ],
+)  # fmt: skip
+def test_a_users_mistake_ends_in_one_line_and_code_2(arguments, said):
+    done = run(*arguments, code=2)
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (REPOSITORY / "x").exists()
+
+
+def tiny(data_dir: str, folder: pathlib.Path) -> list[str]:
+    return [
+        "train", "--config=tests/tiny.py:classification", f"--workdir={folder}",
+        f"--config.data.data_dir={data_dir}", "--config.epochs=30", "--config.batch_size=8",
+    ]  # fmt: skip
+
+
+def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
+    """Ctrl-C, SIGTERM and SIGKILL at random moments; the same command goes on each time."""
+    run(*tiny(data_dir, tmp_path / "undisturbed"))
+    folder = tmp_path / "killed"
+    rng = random.Random(0)
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
+        already = len(read_metrics(folder))
+        process = subprocess.Popen(
+            command(*tiny(data_dir, folder)), cwd=REPOSITORY, env=ENVIRONMENT,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        while process.poll() is None and len(read_metrics(folder)) < already + 9:
+            time.sleep(0.01)
+        time.sleep(rng.random() / 2)
+        process.send_signal(number)
+        start = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+        if number == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL
+            continue
+        assert time.monotonic() - start < 15
+        assert process.returncode == 128 + number, errors
+        assert "a checkpoint was saved at step" in errors
+        assert "Traceback" not in errors
+    run(*tiny(data_dir, folder))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        latest_params(folder),
+        latest_params(tmp_path / "undisturbed"),
+    )
+    killed, undisturbed = (read_metrics(path) for path in (folder, tmp_path / "undisturbed"))
+    assert untimed(killed) == untimed(undisturbed)
+    assert len(json.loads((folder / "environment.json").read_text())) == 4
+
+
+def test_from_deep_fashions_folder_to_a_prediction(tmp_path):
+    """Prepare, full-size AlexNet at 227 pixels on both tasks, evaluate, predict."""
+    from tests.deep_fashion_folder import write_folder
+
+    write_folder(tmp_path / "source", images=60, longest=300)
+    data = f"--data_dir={tmp_path / 'tfds'}"
+    source = f"--source={tmp_path / 'source'}"
+    table = run("data.prepare", "--dataset=deep_fashion/slides", source, data).stdout
+    assert "pretext_train               24        4" in table
+    again = run("data.prepare", "--dataset=deep_fashion/slides", source, data).stdout
+    assert "already prepared" in again
+
+    settings = [
+        f"--config.data.data_dir={tmp_path / 'tfds'}", "--config.epochs=1", "--config.batch_size=8",
+    ]  # fmt: skip
+    pretext, downstream = tmp_path / "pretext", tmp_path / "downstream"
+    run("train", "--config=configs/jigsaw.py:3x3", f"--workdir={pretext}", *settings)
+    done = run(
+        "train", "--config=configs/classification.py", f"--workdir={downstream}", *settings,
+        f"--config.init_from={pretext}", "--config.init_layers=conv*,fc6,fc7",
+    )  # fmt: skip
+    assert "fc7/kernel" in done.stderr.split("fresh")[0]
+    assert "fresh    fc8/bias, fc8/kernel" in done.stderr
+    table = run("evaluate", f"--workdir={downstream}").stdout
+    assert "4 examples, best checkpoint" in table
+    picture = str(tmp_path / "source/Img/img/Some_Tee/img_00000060.jpg")
+    assert picture in run("predict", f"--workdir={downstream}", picture).stdout
+    assert "tiles_placed" in run("evaluate", f"--workdir={pretext}").stdout

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from ssljax import config_files, tasks
+from ssljax.config import check_study_config, check_train_config
+from ssljax.errors import InputError
+from tests.conftest import REPOSITORY
+
+CONFIGS = ["jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py", "quickstart.py"]
+
+
+def test_every_config_is_listed_here():
+    assert {name.partition(":")[0] for name in CONFIGS} == {
+        path.name for path in (REPOSITORY / "configs").glob("*.py")
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_passes_its_checks_and_names_all_options(name):
+    config = config_files.load(f"{REPOSITORY}/configs/{name}")
+    runs = [config]
+    if "arms" in config:
+        check_study_config(config)
+        runs = [*config.pretexts.values(), config.classification]
+    for run in runs:
+        check_train_config(run)
+        task = dict(run.task)
+        assert set(tasks.options(tasks.TASKS[task.pop("name")])) == set(task)
+
+
+def test_the_slides_settings():
+    pretext = config_files.load(f"{REPOSITORY}/configs/jigsaw.py:3x3")
+    downstream = config_files.load(f"{REPOSITORY}/configs/classification.py")
+    assert (pretext.task.grid, pretext.task.tile) == (3, 75)
+    assert pretext.optimizer.learning_rate == 5e-4
+    assert downstream.optimizer.learning_rate == 1e-4
+    for config in (pretext, downstream):
+        assert (config.schedule.every_epochs, config.schedule.factor) == (5, 0.3)
+        assert (config.epochs, config.batch_size, config.data.image_size) == (20, 64, 227)
+        assert (config.optimizer.name, config.optimizer.weight_decay) == ("adam", 1e-3)
+        assert (config.model.width, config.model.dropout) == (1.0, 0.5)
+
+
+def test_mistakes_in_a_study_are_named():
+    config = config_files.load(f"{REPOSITORY}/tests/tiny_study.py")
+    config.arms.puzzle.start = "puzzel"
+    with pytest.raises(InputError, match=r"arms.puzzle.start: 'puzzel'; did you mean 'puzzle'"):
+        check_study_config(config)
+    config.arms.puzzle.start = "puzzle"
+    config.pretexts.puzzle.epochs = 0
+    with pytest.raises(InputError, match="puzzle: epochs: 0 is not above 0"):
+        check_study_config(config)
+
+
+def test_an_unknown_config_file_names_the_nearest():
+    with pytest.raises(InputError, match=r"no file jigsew.py; did you mean 'configs/jigsaw.py'"):
+        config_files.find("jigsew.py")

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssljax import evaluate, load_run
+from ssljax.data import images
+from ssljax.data.order import record_rng
+from ssljax.errors import InputError
+
+
+def one_by_one(model, split):
+    """Logits of every record of a split, each computed alone."""
+    records = model.run.records(split)
+    apply = jax.jit(lambda pixels, draws: model.run.model.apply(
+        {"params": model.params}, model.run.task.inputs({"image": pixels, **draws})
+    ))  # fmt: skip
+    outputs, labels, draws = [], [], []
+    for index in range(len(records)):
+        data, label = records[index]
+        pixels = images.square(images.decode(data), model.run.task.image_size, None)
+        draw = model.run.task.draw(label, record_rng(model.run.config.seed, index, None), False)
+        outputs.append(np.asarray(apply(pixels[None], jax.tree.map(lambda x: x[None], draw)))[0])
+        labels.append(label)
+        draws.append(draw)
+    return np.array(outputs, np.float64), np.array(labels), draws
+
+
+def test_classification_equals_a_plain_loop(classification_run):
+    result = evaluate.evaluate(classification_run)
+    model = load_run(classification_run)
+    outputs, labels, _ = one_by_one(model, "images[300:433]")
+    assert result["examples"] == 133  # which neither 32 nor 4 devices divide
+    order = np.argsort(-outputs, axis=1, kind="stable")
+    for k in (1, 3, 5):
+        hits = (order[:, :k] == labels[:, None]).any(axis=1)
+        assert result["metrics"][f"top{k}"] == hits.mean()
+    confusion = np.zeros((10, 10), int)
+    for label, row in zip(labels, order, strict=True):
+        confusion[label, row[0]] += 1
+    np.testing.assert_array_equal(result["confusion"], confusion)
+    by_class = np.diag(confusion) / confusion.sum(axis=1)
+    assert result["metrics"]["class_mean"] == pytest.approx(by_class.mean(), rel=1e-12)
+    counts = sorted(np.bincount(labels, minlength=10), reverse=True)
+    assert result["floor"]["top3"] == sum(counts[:3]) / 133
+
+    path = classification_run / "evaluation" / f"images_300_433_-step-{result['step']}.json"
+    assert json.loads(path.read_text()) == result
+    assert Image.open(path.with_suffix(".png")).size[0] > 300
+
+
+def test_a_pretext_run_equals_a_plain_loop(pretext_run):
+    result = evaluate.evaluate(pretext_run, split="images[300:350]", checkpoint="latest")
+    outputs, _, draws = one_by_one(load_run(pretext_run), "images[300:350]")
+    errors, placed, solved = [], [], []
+    for row, draw in zip(outputs, draws, strict=True):
+        target = np.array([[source // 2, source % 2] for source in draw["permutation"]]) * 2 - 1
+        tiles = row.reshape(4, 2)
+        errors.append(((tiles - target) ** 2).mean())
+        right = (np.sign(tiles) == target).all(axis=1)
+        placed.append(right.mean())
+        solved.append(right.all())
+    assert result["metrics"]["mse"] == pytest.approx(np.mean(errors), rel=1e-5)
+    assert result["metrics"]["tiles_placed"] == np.mean(placed)
+    assert result["metrics"]["puzzles_solved"] == np.mean(solved)
+    assert result["floor"]["tiles_placed"] == 0.25
+
+
+def test_the_table_puts_guessing_beside_each_metric(classification_run):
+    text = evaluate.describe(evaluate.evaluate(classification_run))
+    assert re.search(r"top3 +0\.\d{4} +0\.\d{4}", text)
+    assert "133 examples, best checkpoint" in text
+
+
+def test_checkpoints_are_found_by_name_and_step(classification_run):
+    assert evaluate.evaluate(classification_run, checkpoint="14")["step"] == 14
+    with pytest.raises(InputError, match=r"no checkpoint '13' in .*latest \(step 14\)"):
+        evaluate.evaluate(classification_run, checkpoint="13")
+
+
+def test_what_is_no_run_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="is not a run folder: it has no config.json"):
+        evaluate.evaluate(tmp_path)
+    (tmp_path / "config.json").write_text("[1")
+    with pytest.raises(InputError, match="config.json cannot be read"):
+        evaluate.evaluate(tmp_path)
