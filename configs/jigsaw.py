@@ -19,7 +19,9 @@ def get_config(grid: str = "3x3") -> ConfigDict:
         raise ValueError(f"configs/jigsaw.py:{grid} is not one of {', '.join(TILES)}")
     side, tile = TILES[grid]
     config = train_config()
-    config.task = ConfigDict({"name": "jigsaw", "grid": side, "tile": tile, "gap": 0})
+    config.task = ConfigDict(
+        {"name": "jigsaw", "grid": side, "tile": tile, "gap": 0, "normalize_tiles": False}
+    )
     config.data.dataset = "deep_fashion/slides"
     config.data.train_split = "pretext_train"
     config.data.validation_split = "pretext_validation"

@@ -15,7 +15,9 @@ def get_config() -> ConfigDict:
     config = study_config()
     config.pretexts.jigsaw = _on_fashion_mnist(train_config())
     pretext = config.pretexts.jigsaw
-    pretext.task = ConfigDict({"name": "jigsaw", "grid": 2, "tile": 36, "gap": 4})
+    pretext.task = ConfigDict(
+        {"name": "jigsaw", "grid": 2, "tile": 36, "gap": 4, "normalize_tiles": False}
+    )
     pretext.epochs = 8
     pretext.optimizer.learning_rate = 5e-4
     config.classification = _on_fashion_mnist(train_config())

@@ -36,6 +36,7 @@ def train_config() -> ConfigDict:
     config.data.random_crop = True  # the square's place when training; the centre otherwise
     config.data.mean = (0.5, 0.5, 0.5)
     config.data.std = (0.5, 0.5, 0.5)
+    config.data.label_fraction = 1.0  # trains on this share of each class; 5 % are part of 10 %
     config.data.threads = 2  # that read and decode
 
     config.optimizer = ConfigDict()
@@ -52,6 +53,7 @@ def train_config() -> ConfigDict:
 
     config.init_from = ""  # a run folder, or a file of PyTorch weights (.pth, .safetensors)
     config.init_layers = "conv*"  # which layers are carried over from it, comma-separated
+    config.frozen_layers = ""  # which layers are not trained; all but the last: linear evaluation
 
     config.parallelism = "jit"  # or "pmap"
     config.log_every_steps = 50
@@ -66,6 +68,12 @@ def study_config() -> ConfigDict:
     config.pretexts = ConfigDict()  # training configs by name
     config.classification = train_config()
     config.arms = ConfigDict()  # arms by name, see `arm_config`
+    config.label_fractions = (1.0,)  # every arm is trained on each of these shares of the labels
+    config.label_epochs = ()  # epochs at each of them; empty: those of `classification`
+    # Learning rate and weight decay to choose from, by name, see `setting_config`; empty: those of
+    # `classification`. Each arm's choice at each share is made on validation data, with the first
+    # seed; the first one named is run with every seed, too.
+    config.settings = ConfigDict()
     config.weights_file = (
         ""  # of PyTorch, for arms that start from it; without it they are left out
     )
@@ -82,8 +90,17 @@ def arm_config(start: str = "random", slides_arm: str = "") -> ConfigDict:
     config = ConfigDict()
     config.start = start
     config.init_layers = "conv*,fc6,fc7" if start == "weights_file" else "conv*"
+    config.frozen_layers = ""
     config.slides_arm = slides_arm
+    config.label_fractions = ()  # empty: those of the study
+    config.axis = ""  # a quantity, such as "pretext epochs", that arms of one chart differ in
+    config.axis_value = 0.0
     return config
+
+
+def setting_config(learning_rate: float = 1e-4, weight_decay: float = 1e-3) -> ConfigDict:
+    """A classification setting that a study's arms choose from."""
+    return ConfigDict({"learning_rate": learning_rate, "weight_decay": weight_decay})
 
 
 # Settings that may change when a run goes on: they decide nothing about its numbers so far.
@@ -98,7 +115,7 @@ CHANGEABLE = (
 
 _POSITIVE = (
     "epochs", "batch_size", "model.width", "data.image_size", "optimizer.learning_rate",
-    "schedule.every_epochs", "schedule.factor", "log_every_steps",
+    "schedule.every_epochs", "schedule.factor", "log_every_steps", "data.label_fraction",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "seed", "data.threads", "optimizer.weight_decay", "optimizer.b1", "optimizer.b2",
@@ -124,6 +141,8 @@ def check_train_config(config: ConfigDict) -> None:
     for key in _BELOW_ONE:
         if not values[key] < 1:
             raise InputError(f"{key}: {values[key]} is not below 1")
+    if values["data.label_fraction"] > 1:
+        raise InputError(f"data.label_fraction: {values['data.label_fraction']} is above 1")
     for key in ("data.dataset", "data.train_split", "data.validation_split", "task.name"):
         if not values.get(key):
             raise InputError(f"{key} is not set")
@@ -140,9 +159,14 @@ def check_study_config(config: ConfigDict) -> None:
     Raises:
       InputError: names the key and what would be right.
     """
-    check_keys(config, study_config(), free=("pretexts", "classification", "arms"))
+    check_keys(config, study_config(), free=("pretexts", "classification", "arms", "settings"))
     if config.seeds < 1:
         raise InputError(f"seeds: {config.seeds} is not above 0")
+    if len(config.label_epochs) not in (0, len(config.label_fractions)):
+        raise InputError(
+            f"label_epochs: {config.label_epochs} are not as many as label_fractions "
+            f"{config.label_fractions}"
+        )
     if not config.arms:
         raise InputError("arms: a study needs at least one")
     for name, run in (*config.pretexts.items(), ("classification", config.classification)):
@@ -155,6 +179,14 @@ def check_study_config(config: ConfigDict) -> None:
         check_keys(arm, arm_config(), prefix=f"arms.{name}.")
         if arm.start not in starts:
             raise InputError(f"arms.{name}.start: {arm.start!r}; {nearest(arm.start, starts)}")
+        for fraction in arm.label_fractions:
+            if fraction not in config.label_fractions:
+                raise InputError(
+                    f"arms.{name}.label_fractions: {fraction} is not in label_fractions "
+                    f"{config.label_fractions}"
+                )
+    for name, setting in config.settings.items():
+        check_keys(setting, setting_config(), prefix=f"settings.{name}.")
 
 
 def check_keys(

@@ -39,6 +39,22 @@ def test_inputs_match_a_plain_loop_over_tiles(grid, tile, gap):
     np.testing.assert_allclose(task.inputs(batch), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("gap", [0, 5])
+def test_normalised_tiles_match_a_plain_loop(gap):
+    task = Jigsaw(data_image_size=90, grid=3, tile=30, gap=gap, normalize_tiles=True)
+    plain = Jigsaw(data_image_size=90, grid=3, tile=30, gap=gap)
+    batch = make_batch(task)
+    batch["image"][0, :30, :30] = 77  # a plain tile stays plain
+    expected = np.array(plain.inputs(batch))
+    window = slice(gap // 2, gap // 2 + 30 - gap)
+    for picture in expected:
+        for row, column in np.ndindex(3, 3):
+            tile = picture[30 * row : 30 * row + 30, 30 * column : 30 * column + 30]
+            tile = tile[window, window]
+            tile[:] = (tile - tile.mean()) / (tile.std() + 0.05)
+    np.testing.assert_allclose(task.inputs(batch), expected, atol=2e-5)
+
+
 @pytest.mark.parametrize("grid", [2, 3])
 def test_targets_match_a_plain_loop_and_have_equal_variance(grid):
     task = Jigsaw(data_image_size=227, grid=grid, tile=50)

@@ -8,7 +8,9 @@ import statistics
 import pytest
 
 from ssljax import config_files, study
-from ssljax.errors import Interrupted
+from ssljax.config import setting_config
+from ssljax.errors import InputError, Interrupted
+from ssljax.report import page
 from tests.conftest import REPOSITORY
 
 
@@ -77,10 +79,11 @@ def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
     assert list(results["arms"]) == ["random", "puzzle"]  # imagenet needs a file of weights
     assert results["seeds"] == [0, 1]
     for arm in results["arms"].values():
-        tests = [run["test"]["top1"] for run in arm["runs"]]
-        assert arm["mean"]["top1"] == statistics.mean(tests)
-        assert arm["std"]["top1"] == statistics.stdev(tests)
-        assert [curve["epochs"] for curve in arm["curves"]] == [[1, 2], [1, 2]]
+        summary = page.chosen(arm)
+        tests = [run["test"]["top1"] for run in summary["runs"]]
+        assert summary["mean"]["top1"] == statistics.mean(tests)
+        assert summary["std"]["top1"] == statistics.stdev(tests)
+        assert [curve["epochs"] for curve in summary["curves"]] == [[1, 2], [1, 2]]
     firsts = [
         json.loads(
             (tmp_path / f"seed-{seed}/pretext-puzzle/metrics.jsonl").read_text().split("\n")[0]
@@ -89,11 +92,11 @@ def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
     ]
     assert firsts[0]["loss"] != firsts[1]["loss"]  # seeds repeat the pretext task, too
 
-    page = Page((tmp_path / "report.html").read_text())
-    assert page.open == []
-    assert page.pictures >= 3 * 8 + 8
-    assert all(link.startswith(("data:image/", "#")) for link in page.links)
-    text = " ".join(page.words)
+    html_page = Page((tmp_path / "report.html").read_text())
+    assert html_page.open == []
+    assert html_page.pictures >= 3 * 8 + 8
+    assert all(link.startswith(("data:image/", "#")) for link in html_page.links)
+    text = " ".join(html_page.words)
     for said in ("52.2", "47.4", "puzzle ends", "2 seeds", "of 4 right", "guessing", "±"):
         assert said in text, said
 
@@ -103,3 +106,44 @@ def test_data_is_checked_before_anything_is_trained(in_repository, config, tmp_p
     with pytest.raises(Exception, match="split 'tests' of fashion_mnist_10k"):
         study.study(config, tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
+    in_repository, config, tmp_path
+):
+    config.seeds = 2
+    config.label_fractions, config.label_epochs = (1.0, 0.25), (2, 4)
+    config.settings.slides = setting_config(1e-4, 1e-3)
+    config.settings.fast = setting_config(3e-3, 1e-5)
+    config.arms.puzzle.label_fractions = (0.25,)
+    config.arms.puzzle.init_layers = "conv*,fc6,fc7"
+    config.arms.puzzle.axis, config.arms.puzzle.axis_value = "pretext epochs", 2.0
+    results = study.study(config, tmp_path)
+
+    assert list(results["arms"]["random"]["labels"]) == ["1", "0.25"]
+    share = results["arms"]["puzzle"]["labels"]["0.25"]
+    validation = {
+        name: max(summary["curves"][0]["validation"]["top1"])
+        for name, summary in share["settings"].items()
+    }
+    assert validation[share["best"]] == max(validation.values())
+    assert len(share["settings"]["slides"]["runs"]) == 2  # the first one named, and the chosen one
+    assert len(share["settings"][share["best"]]["runs"]) == 2
+    run = json.loads((tmp_path / "seed-1/arm-puzzle-labels-0.25-slides/config.json").read_text())
+    assert run["optimizer"]["weight_decay"] == 1e-3
+    assert (run["epochs"], run["schedule"]["every_epochs"]) == (4, 10)
+    assert run["data"]["label_fraction"] == 0.25
+    assert run["init_from"].endswith("seed-1/pretext-puzzle")
+    text = " ".join(Page((tmp_path / "report.html").read_text()).words)
+    for said in ("By share of the labels", "25 %", "Test top-1 by pretext epochs"):
+        assert said in text, said
+
+
+def test_images_that_a_pretext_saw_are_not_tested_on(in_repository, config, shared_tfds, tmp_path):
+    config.classification.data.dataset = "fashion_mnist"
+    config.classification.data.data_dir = shared_tfds
+    config.classification.data.train_split = "train[:300]"
+    config.classification.data.validation_split = "train[300:400]"
+    config.classification.data.test_split = "test"
+    with pytest.raises(InputError, match="fashion_mnist_10k is Fashion-MNIST's test set"):
+        study.study(config, tmp_path / "study")

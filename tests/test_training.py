@@ -213,3 +213,24 @@ def test_a_folder_that_cannot_be_written_is_named(make_config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--workdir: cannot write"):
         train(make_config("jigsaw"), tmp_path / "file" / "run")
+
+
+def test_frozen_layers_stay_and_the_others_learn(make_config, pretext_run, tmp_path):
+    config = make_config("classification")
+    config.init_from = str(pretext_run)
+    config.frozen_layers = "conv*"
+    train(config, tmp_path / "run")
+    source, result = latest_params(pretext_run), latest_params(tmp_path / "run")
+    for layer in result:
+        same = np.array_equal(source[layer]["kernel"], result[layer]["kernel"])
+        assert same == layer.startswith("conv"), layer
+    config.frozen_layers = "conw*"
+    with pytest.raises(InputError, match="frozen_layers: 'conw\\*' matches no layer; did you mean"):
+        train(config, tmp_path / "other")
+
+
+def test_a_fraction_of_the_labels(make_config, tmp_path):
+    config = make_config("classification")
+    config.data.label_fraction = 0.25
+    train(config, tmp_path / "run")
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 4  # 50 of 200 in batches of 32, twice

@@ -25,6 +25,7 @@ class Curve:
       y: as many values.
       colour: an index into the palette.
       dashed: for the second line of a pair, such as the training loss.
+      spread: the half length of an error bar at each point; empty draws none.
     """
 
     label: str
@@ -32,6 +33,7 @@ class Curve:
     y: Sequence[float]
     colour: int
     dashed: bool = False
+    spread: Sequence[float] = ()
 
 
 def draw(
@@ -40,12 +42,17 @@ def draw(
     y_label: str,
     percent: bool = False,
     floor: float | None = None,
+    x_label: str = "epoch",
+    logarithmic: bool = False,
+    markers: bool = False,
 ) -> str:
-    """Draws curves over epochs; returns an `<svg>` element.
+    """Draws curves; returns an `<svg>` element.
 
     Args:
       percent: shows y × 100.
       floor: a dotted line at what guessing reaches, in the unit of y.
+      logarithmic: the x axis; its ticks are the values of the curves.
+      markers: marks every point.
     """
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -58,22 +65,38 @@ def draw(
             color=COLOURS[curve.colour % len(COLOURS)],
             linestyle="--" if curve.dashed else "-",
             linewidth=1.6,
-            marker="o" if len(curve.x) < 3 else None,
+            marker="o" if markers or logarithmic or len(curve.x) < 3 else None,
+            markersize=4,
             label=None if curve.label in seen else curve.label,
         )
         seen.add(curve.label)
+        if any(curve.spread):
+            axes.errorbar(
+                curve.x,
+                [factor * value for value in curve.y],
+                yerr=[factor * value for value in curve.spread],
+                fmt="none",
+                ecolor=COLOURS[curve.colour % len(COLOURS)],
+                capsize=3,
+            )
     if floor is not None:
         axes.axhline(factor * floor, color="#888888", linestyle=":", label="guessing")
-    _finish(axes, title, y_label)
+    if logarithmic:
+        ticks = sorted({value for curve in curves for value in curve.x})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish(axes, title, x_label, y_label)
     return _svg(figure)
 
 
-def _finish(axes: Axes, title: str, y_label: str) -> None:
+def _finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.set_title(title, fontsize=10, loc="left")
-    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_xlabel(x_label, fontsize=9)
     axes.set_ylabel(y_label, fontsize=9)
     axes.tick_params(labelsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)

@@ -49,6 +49,7 @@ def render(
         f"<p>{_text(verdict(results))}</p>",
         "<h2>Test accuracy</h2>",
         _arms_table(results),
+        *_comparisons(results),
         "<h2>Classification, by epoch</h2>",
         _row(_classification_curves(results)),
     ]
@@ -83,12 +84,12 @@ def verdict(results: dict[str, Any]) -> str:
     random = [arm for arm in arms.values() if arm["start"] == "random"]
     if not random:
         return "There is no arm from random weights to compare with."
-    base = random[0]["mean"]["top1"]
+    base = chosen(random[0])["mean"]["top1"]
     sentences = []
     for name, arm in arms.items():
         if arm["start"] == "random":
             continue
-        gain = 100 * (arm["mean"]["top1"] - base)
+        gain = 100 * (chosen(arm)["mean"]["top1"] - base)
         how = "above" if gain >= 0 else "below"
         sentences.append(f"{name} ends {abs(gain):.1f} points {how} random weights in top-1")
     seeds = len(results["seeds"])
@@ -96,12 +97,103 @@ def verdict(results: dict[str, Any]) -> str:
     return ("; ".join(sentences) or "Only random weights were trained") + f" ({runs})."
 
 
+def chosen(arm: dict[str, Any]) -> dict[str, Any]:
+    """The summary of an arm at its largest share of the labels, under the setting it chose."""
+    share = max(arm["labels"].values(), key=lambda share: share["fraction"])
+    return share["settings"][share["best"]]
+
+
+def _comparisons(results: dict[str, Any]) -> list[str]:
+    """What only larger studies have: shares of the labels, settings, and axes."""
+    shares = sorted({key for arm in results["arms"].values() for key in arm["labels"]}, key=float)
+    settings = results["config"]["settings"]
+    parts = []
+    if len(shares) > 1 or settings:
+        parts += ["<h2>By share of the labels</h2>", _shares_table(results, shares)]
+    if len(shares) > 1:
+        parts.append(_row([_label_efficiency(results)]))
+    axes = {arm["axis"] for arm in results["arms"].values() if arm["axis"]}
+    if axes:
+        figures = [_axis_curve(results, axis) for axis in sorted(axes)]
+        parts += ["<h2>By the pretext task's effort</h2>", _row(figures)]
+    return parts
+
+
+def _shares_table(results: dict[str, Any], shares: Sequence[str]) -> str:
+    """Top-1 of every arm, at each share of the labels, under each setting."""
+    settings = sorted(results["config"]["settings"], key=lambda name: name != "slides") or [""]
+    span = f' colspan="{len(settings)}"' if len(settings) > 1 else ""
+    lines = ["<table><tr><th>arm, top-1</th>"]
+    lines += [f'<th class="n"{span}>{100 * float(share):g} %</th>' for share in reversed(shares)]
+    lines.append("</tr>")
+    if len(settings) > 1:
+        lines.append("<tr><th></th>")
+        lines += [f'<th class="n">{_text(name)}</th>' for _ in shares for name in settings]
+        lines.append("</tr>")
+    for name, arm in results["arms"].items():
+        lines.append(f"<tr><td>{_text(name)}</td>")
+        for key in reversed(shares):
+            for setting in settings:
+                share = arm["labels"].get(key)
+                text = _percent(share["settings"][setting], "top1") if share else ""
+                bold = share is not None and len(settings) > 1 and setting == share["best"]
+                lines.append(f'<td class="n">{f"<b>{text}</b>" if bold else text}</td>')
+        lines.append("</tr>")
+    note = "Bold: the setting that the arm chose on validation data." if len(settings) > 1 else ""
+    return "".join(lines) + f'</table><p class="note">{note}</p>'
+
+
+def _label_efficiency(results: dict[str, Any]) -> str:
+    lines = []
+    for index, (name, arm) in enumerate(results["arms"].items()):
+        if arm["axis"]:
+            continue
+        shares = sorted(arm["labels"].values(), key=lambda share: share["fraction"])
+        best = [share["settings"][share["best"]] for share in shares]
+        lines.append(
+            Curve(
+                name,
+                [100 * share["fraction"] for share in shares],
+                [summary["mean"]["top1"] for summary in best],
+                index,
+                spread=[summary["std"]["top1"] if summary["std"] else 0.0 for summary in best],
+            )
+        )
+    return curves.draw(
+        lines, "Test top-1 by share of the labels", "percent", percent=True,
+        x_label="percent of the labels", logarithmic=True,
+    )  # fmt: skip
+
+
+def _axis_curve(results: dict[str, Any], axis: str) -> str:
+    """Top-1 over a quantity in which arms differ, one line per share of the labels."""
+    arms = [arm for arm in results["arms"].values() if arm["axis"] == axis]
+    arms.sort(key=lambda arm: arm["axis_value"])
+    lines = []
+    shares = sorted({key for arm in arms for key in arm["labels"]}, key=float, reverse=True)
+    for index, key in enumerate(shares):
+        points = [arm for arm in arms if key in arm["labels"]]
+        best = [arm["labels"][key]["settings"][arm["labels"][key]["best"]] for arm in points]
+        lines.append(
+            Curve(
+                f"{100 * float(key):g} % of the labels",
+                [arm["axis_value"] for arm in points],
+                [summary["mean"]["top1"] for summary in best],
+                index,
+                spread=[summary["std"]["top1"] if summary["std"] else 0.0 for summary in best],
+            )
+        )
+    return curves.draw(
+        lines, f"Test top-1 by {axis}", "percent", percent=True, x_label=axis, markers=True
+    )
+
+
 def _arms_table(results: dict[str, Any]) -> str:
     head = "".join(f'<th class="n">{label}</th>' for _, label in _METRICS)
     slides = "".join(f'<th class="n">{label}</th>' for _, label in _METRICS[:3])
     lines = [f"<table><tr><th>arm</th><th>starts from</th>{head}<th>slides</th>{slides}</tr>"]
     for name, arm in results["arms"].items():
-        cells = "".join(f'<td class="n">{_percent(arm, key)}</td>' for key, _ in _METRICS)
+        cells = "".join(f'<td class="n">{_percent(chosen(arm), key)}</td>' for key, _ in _METRICS)
         published = PUBLISHED.get(arm["slides_arm"])
         beside = "".join(
             f'<td class="n slides">{f"{published[i]:.1f}" if published else ""}</td>'
@@ -111,13 +203,14 @@ def _arms_table(results: dict[str, Any]) -> str:
             f"<tr><td>{_text(name)}</td><td>{_text(arm['start'])}</td>{cells}"
             f'<td class="slides">{_text(arm["slides_arm"])}</td>{beside}</tr>'
         )
-    floor = next(iter(results["arms"].values()))["floor"]
+    floor = chosen(next(iter(results["arms"].values())))["floor"]
     cells = "".join(f'<td class="n">{100 * floor[key]:.1f}</td>' for key, _ in _METRICS)
     lines.append(f'<tr class="floor"><td>guessing</td><td></td>{cells}<td colspan="4"></td></tr>')
     seeds = len(results["seeds"])
     spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
     note = (
-        f"Percent of {results['test_examples']:,} test examples{spread}. Guessing always names the "
+        f"Percent of {results['test_examples']:,} test examples{spread}; each arm with all its "
+        "labels and, where there are several settings, the one it chose. Guessing always names the "
         "most frequent classes. The slides' numbers are DeepFashion's, 48 classes."
     )
     return "".join(lines) + f'</table><p class="note">{_text(note)}</p>'
@@ -147,12 +240,12 @@ def _classification_curves(results: dict[str, Any]) -> list[str]:
         lines = [
             Curve(name, run["epochs"], run["validation"][key], index)
             for index, (name, arm) in enumerate(arms)
-            for run in arm["curves"]
+            for run in chosen(arm)["curves"]
         ]
         figures.append(curves.draw(lines, f"Validation {label}", "percent", percent=True))
     losses = []
     for index, (name, arm) in enumerate(arms):
-        for run in arm["curves"]:
+        for run in chosen(arm)["curves"]:
             losses.append(
                 Curve(f"{name}, validation", run["epochs"], run["validation"]["loss"], index)
             )

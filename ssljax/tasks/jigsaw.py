@@ -16,6 +16,8 @@ import numpy as np
 from ssljax.errors import InputError
 from ssljax.tasks.task import Batch, Metrics, Task
 
+EVEN = 0.05  # added to a tile's standard deviation, so that a plain tile stays plain
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Jigsaw(Task):
@@ -29,11 +31,14 @@ class Jigsaw(Task):
       gap: each tile is cut as a window of (tile - gap)² pixels at a random offset in its cell and
         shown in the middle of its cell, with grey around it, so that neighbouring tiles cannot be
         told from matching edges (Noroozi and Favaro, section 3.3). 0 is the slides' puzzle.
+      normalize_tiles: gives every tile mean 0 and standard deviation 1 by itself, so that it cannot
+        be placed by its brightness alone (Noroozi and Favaro, section 3.3).
     """
 
     grid: int = 3
     tile: int = 75
     gap: int = 0
+    normalize_tiles: bool = False
 
     needs_labels: ClassVar[bool] = False
     best_metric: ClassVar[str] = "mse"
@@ -81,16 +86,22 @@ class Jigsaw(Task):
         tiles = jnp.take_along_axis(tiles, batch["permutation"][:, :, None, None, None], axis=1)
         if self.gap:
             tiles = self._windows(tiles, batch["offsets"])
+        if self.normalize_tiles:
+            mean = tiles.mean(axis=(2, 3, 4), keepdims=True)
+            std = tiles.std(axis=(2, 3, 4), keepdims=True)
+            tiles = (tiles - mean) / (std + EVEN)
+        if self.gap:
+            before, after = self.gap // 2, self.gap - self.gap // 2
+            # Zero is mid-grey, or a normalised tile's mean.
+            tiles = jnp.pad(tiles, ((0, 0), (0, 0), (before, after), (before, after), (0, 0)))
         return paste(tiles, self.grid)
 
     def _windows(self, tiles: jax.Array, offsets: jax.Array) -> jax.Array:
-        """Cuts the window at its offset out of each tile and centres it on zeros (mid-grey)."""
+        """Cuts the window at its offset out of each tile."""
         side = jnp.arange(self.tile - self.gap)
         rows = (offsets[:, :, 0, None] + side)[:, :, :, None, None]
         columns = (offsets[:, :, 1, None] + side)[:, :, None, :, None]
-        windows = jnp.take_along_axis(jnp.take_along_axis(tiles, rows, 2), columns, 3)
-        before, after = self.gap // 2, self.gap - self.gap // 2
-        return jnp.pad(windows, ((0, 0), (0, 0), (before, after), (before, after), (0, 0)))
+        return jnp.take_along_axis(jnp.take_along_axis(tiles, rows, 2), columns, 3)
 
     def targets(self, permutation: jax.Array) -> jax.Array:
         """float32[B, 2T]: the original (row, column) of each tile in order, scaled to [-1, 1]."""

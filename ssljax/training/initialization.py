@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import fnmatch
 import pathlib
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
-from ssljax.errors import InputError, nearest
+from ssljax.data import fashion_mnist_10k
+from ssljax.errors import InputError
 from ssljax.models import torch_weights
 from ssljax.training.checkpoints import Checkpoints, flat_shapes
+from ssljax.training.layers import match
 from ssljax.training.run_folder import read_config
 
 
-def load_source(init_from: str) -> tuple[dict[str, Any], str]:
-    """Reads the parameters to start from.
+def load_source(config: ConfigDict) -> tuple[dict[str, Any], str]:
+    """Reads the parameters that `config.init_from` names.
 
     Args:
-      init_from: a run folder, or a file of PyTorch weights.
+      config: of the run that starts from them.
 
     Returns:
       The parameters by layer, and a description of where they came from.
@@ -26,7 +28,7 @@ def load_source(init_from: str) -> tuple[dict[str, Any], str]:
     Raises:
       InputError: neither a run with a checkpoint nor a readable file of weights.
     """
-    path = pathlib.Path(init_from)
+    path = pathlib.Path(config.init_from)
     if path.suffix in torch_weights.SUFFIXES:
         return torch_weights.load_alexnet(path), str(path)
     if not path.is_dir():
@@ -36,7 +38,9 @@ def load_source(init_from: str) -> tuple[dict[str, Any], str]:
         )
     from ssljax.tasks import TASKS
 
-    task = read_config(path).task.name
+    source = read_config(path)
+    check_apart(source, config)
+    task = source.task.name
     if task not in TASKS:
         raise InputError(f"init_from: {path} is a run of the unknown task {task!r}")
     checkpoints = Checkpoints(path, read_only=True)
@@ -45,6 +49,25 @@ def load_source(init_from: str) -> tuple[dict[str, Any], str]:
         return checkpoints.restore_params(kind, step), f"{path} ({task}, {kind}, step {step})"
     finally:
         checkpoints.close()
+
+
+def check_apart(source: ConfigDict, config: ConfigDict) -> None:
+    """Refuses to test on images that the pretext task was trained on.
+
+    Args:
+      source: the config of the run that hands its weights over.
+      config: the config of the run that starts from them.
+
+    Raises:
+      InputError: the source's training images are among the test images.
+    """
+    ours, theirs = (run.data.dataset.split("/")[0].split(":")[0] for run in (config, source))
+    tested = config.data.test_split + config.data.validation_split
+    if theirs == fashion_mnist_10k.NAME and ours == "fashion_mnist" and "test" in tested:
+        raise InputError(
+            f"init_from: {fashion_mnist_10k.NAME} is Fashion-MNIST's test set: what was trained "
+            "on it cannot be tested on fashion_mnist's split test"
+        )
 
 
 def carry_over(
@@ -64,16 +87,9 @@ def carry_over(
     Raises:
       InputError: a pattern matches no layer of both, or a parameter has another shape.
     """
-    chosen: set[str] = set()
-    for pattern in filter(None, (part.strip() for part in layers.split(","))):
-        matching = set(fnmatch.filter(params, pattern))
-        if not matching:
-            raise InputError(
-                f"init_layers: {pattern!r} matches no layer; {nearest(pattern, list(params))}"
-            )
-        if missing := sorted(matching - set(source)):
-            raise InputError(f"init_layers: the source has no layer {', '.join(missing)}")
-        chosen |= matching
+    chosen = match(layers, params, "init_layers")
+    if missing := sorted(chosen - set(source)):
+        raise InputError(f"init_layers: the source has no layer {', '.join(missing)}")
     if not chosen:
         raise InputError("init_layers names no layer, so nothing of init_from would be loaded")
     result = dict(params)

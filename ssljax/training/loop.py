@@ -18,6 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax.data import pipeline
+from ssljax.data.subset import label_fraction
 from ssljax.errors import Interrupted, TrainingFailed
 from ssljax.training import initialization, run_folder
 from ssljax.training.checkpoints import BEST, LATEST, Checkpoints
@@ -67,7 +68,9 @@ class _Loop:
         self.run, self.config, self.workdir = run, config, workdir
 
         # ------------------------------------------------------------------ data
-        self.records = run.records(config.data.train_split)
+        self.records = label_fraction(
+            run.records(config.data.train_split), config.data.label_fraction, config.seed
+        )
         validation = run.records(config.data.validation_split)
         self.steps_per_epoch = -(-len(self.records) // config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
@@ -80,7 +83,7 @@ class _Loop:
             config.schedule.factor,
             self.steps_per_epoch,
         )
-        self.optimizer = make_optimizer(config.optimizer, self.learning_rate)
+        self.optimizer = make_optimizer(config.optimizer, self.learning_rate, config.frozen_layers)
         self.train_step = self.parallelism.train_step(
             make_train_step(run.model, run.task, self.optimizer, config.seed)
         )
@@ -109,7 +112,7 @@ class _Loop:
                 MetricSums(data["epoch_sums"]),
             )
         elif self.config.init_from:
-            source, origin = initialization.load_source(self.config.init_from)
+            source, origin = initialization.load_source(self.config)
             params, report = initialization.carry_over(
                 state.params, source, self.config.init_layers
             )

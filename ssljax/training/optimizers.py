@@ -8,6 +8,7 @@ from typing import Any
 import optax
 
 from ssljax.errors import InputError, nearest
+from ssljax.training.layers import match
 
 
 def step_decay(
@@ -49,9 +50,14 @@ OPTIMIZERS: dict[str, tuple[Callable[..., optax.GradientTransformation], tuple[s
 
 
 def make_optimizer(
-    config: Mapping[str, Any], schedule: optax.Schedule
+    config: Mapping[str, Any], schedule: optax.Schedule, frozen_layers: str = ""
 ) -> optax.GradientTransformation:
     """Makes the optimiser that `config.optimizer` describes.
+
+    Args:
+      config: `config.optimizer`.
+      schedule: the learning rate by step.
+      frozen_layers: layers that neither gradients nor weight decay change, see `layers.match`.
 
     Raises:
       InputError: an unknown optimiser.
@@ -62,4 +68,12 @@ def make_optimizer(
             f"{nearest(config['name'], list(OPTIMIZERS))}"
         )
     make, settings = OPTIMIZERS[config["name"]]
-    return make(schedule, **{key: config[key] for key in settings})
+    optimizer = make(schedule, **{key: config[key] for key in settings})
+    if not frozen_layers:
+        return optimizer
+
+    def groups(params: Mapping[str, Any]) -> dict[str, str]:
+        frozen = match(frozen_layers, params, "frozen_layers")
+        return {layer: "frozen" if layer in frozen else "trained" for layer in params}
+
+    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, groups)

@@ -1,0 +1,63 @@
+"""A share of the labelled examples: seeded, stratified and nested."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ssljax.data.records import Records
+from ssljax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection(Sequence[Any]):
+    """Some of a source's records, in the given order."""
+
+    source: Sequence[Any]
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.source[int(self.indices[index])]
+
+
+def label_fraction(records: Records, fraction: float, seed: int) -> Records:
+    """Keeps a share of every class, at least one example of each.
+
+    Within a class the same seed orders the examples in one way, and a share is the beginning of
+    that order: the examples of 5 % are among those of 10 %.
+
+    Raises:
+      InputError: the records have no labels.
+    """
+    if fraction == 1:
+        return records
+    if not records.class_names:
+        raise InputError(f"data.label_fraction: {records.name} has no labels")
+    labels = np.array([records[index][1] for index in range(len(records))])
+    chosen = select(labels, fraction, seed)
+    return dataclasses.replace(
+        records,
+        name=f"{records.name}, {fraction:.3%} of the labels",
+        source=Selection(records.source, chosen),
+    )
+
+
+def select(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Indices of a share of every class, in increasing order.
+
+    Args:
+      labels: int[N].
+      fraction: in (0, 1]; each class keeps round(fraction · its examples), at least one.
+    """
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = np.random.default_rng([seed, int(label)]).permutation(members)
+        chosen.append(order[: max(1, round(fraction * len(members)))])
+    return np.sort(np.concatenate(chosen))
