@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -55,7 +56,7 @@ class Command:
           InputError: an unknown flag or key (the nearest known one is named), or a bad value.
         """
         # ml_collections looks for the config file and its overrides in sys.argv itself.
-        sys.argv = [self.name, *(_find_config(argument) for argument in argv)]
+        sys.argv = [self.name, *map(_find_config, _join_config(argv))]
         try:
             positional = self.flags(sys.argv)[1:]
         except flags.UnrecognizedFlagError as error:
@@ -92,6 +93,7 @@ class Command:
         0: done. 1: training failed. 2: a user's mistake. 130 or 143: Ctrl-C or SIGTERM.
         """
         _quiet_libraries()
+        signal.signal(signal.SIGTERM, _terminated)
         try:
             positional = self.parse(sys.argv[1:])
             if self.flags["help"].value:
@@ -113,6 +115,17 @@ class Command:
         sys.stdout.flush()
         print(f"{self.name}: {message}", file=sys.stderr)
         sys.exit(code)
+
+
+def _join_config(argv: Sequence[str]) -> list[str]:
+    """Turns `--config FILE` into `--config=FILE`."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] in ("--config", "-config"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _find_config(argument: str) -> str:
@@ -138,6 +151,11 @@ def _unknown_key(argv: Sequence[str]) -> str | None:
                 )
             group = group[key]
     return None
+
+
+def _terminated(number: int, frame: object) -> None:
+    """As an exception, SIGTERM lets half-written things be cleared away."""
+    raise Interrupted(number, "terminated")
 
 
 def _quiet_libraries() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssljax.errors import InputError, nearest
+from ssljax.slides import PUBLISHED
 
 
 def train_config() -> ConfigDict:
@@ -108,7 +109,7 @@ CHANGEABLE = (
     "epochs",
     "data.data_dir",
     "data.threads",
-    "init_from",
+    "init_from",  # may have moved; what was loaded from it may not have changed
     "parallelism",
     "checkpoint_every_steps",
 )
@@ -147,7 +148,8 @@ def check_train_config(config: ConfigDict) -> None:
         if not values.get(key):
             raise InputError(f"{key} is not set")
     for key in ("data.mean", "data.std"):
-        if len(values[key]) != 3:
+        numbers = all(isinstance(value, int | float) for value in values[key])
+        if len(values[key]) != 3 or not numbers:
             raise InputError(f"{key}: {values[key]} is not three numbers, one per channel")
     if not all(value > 0 for value in values["data.std"]):
         raise InputError(f"data.std: {values['data.std']} is not above 0")
@@ -175,10 +177,19 @@ def check_study_config(config: ConfigDict) -> None:
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     starts = ["random", "weights_file", *config.pretexts]
+    if config.classification.init_from:
+        raise InputError("classification.init_from: in a study, arms say where they start from")
+    if config.classification.task.name != "classification":
+        raise InputError(f"classification.task.name: {config.classification.task.name!r} is none")
     for name, arm in config.arms.items():
         check_keys(arm, arm_config(), prefix=f"arms.{name}.")
         if arm.start not in starts:
             raise InputError(f"arms.{name}.start: {arm.start!r}; {nearest(arm.start, starts)}")
+        rows = ["", *PUBLISHED]
+        if arm.slides_arm not in rows:
+            raise InputError(
+                f"arms.{name}.slides_arm: {arm.slides_arm!r}; {nearest(arm.slides_arm, rows)}"
+            )
         for fraction in arm.label_fractions:
             if fraction not in config.label_fractions:
                 raise InputError(
@@ -212,13 +223,14 @@ def check_keys(
                 raise InputError(f"{prefix}{key}: expected a group of settings, got {value!r}")
             if key not in free:
                 check_keys(value, default, prefix=f"{prefix}{key}.")
-        elif not _same_kind(value, default):
+        elif not same_kind(value, default):
             raise InputError(
                 f"{prefix}{key}: expected {type(default).__name__} as in {default!r}, got {value!r}"
             )
 
 
-def _same_kind(value: Any, default: Any) -> bool:
+def same_kind(value: Any, default: Any) -> bool:
+    """Whether a value can stand where the default does: an integer for a float, but no string."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, float):

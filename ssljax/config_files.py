@@ -17,12 +17,12 @@ def find(name: str) -> pathlib.Path:
       InputError: neither is there.
     """
     path = pathlib.Path(name)
-    if path.exists():
+    if path.is_file():
         return path
     package = pathlib.Path(__file__).parent
     shipped = package / "configs"  # in an installed package; beside the package in a checkout
     folder = shipped if shipped.is_dir() else package.parent / "configs"
-    if not (folder / path.name).is_file():
+    if path != pathlib.Path("configs", path.name) or not (folder / path.name).is_file():
         known = [f"configs/{file.name}" for file in sorted(folder.glob("[a-z]*.py"))]
         raise InputError(f"--config: no file {name}; {nearest(name, known)}")
     return folder / path.name

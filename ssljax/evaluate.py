@@ -11,18 +11,19 @@ from ssljax.command_line import Command
 from ssljax.errors import InputError
 
 
-def evaluate(workdir: str | pathlib.Path, split: str = "", checkpoint: str = "") -> dict[str, Any]:
+def evaluate(
+    workdir: str | pathlib.Path, split: str = "", checkpoint: str = "", data_dir: str = ""
+) -> dict[str, Any]:
     """Evaluates a run's checkpoint over every example of a split, exactly once each.
 
-    Writes `evaluation/SPLIT-step-STEP.json` in the run folder, and for a classification the
-    confusion matrix beside it, as a picture.
-
     Args:
+      workdir: the run folder.
       split: empty is the config's `data.test_split`.
       checkpoint: `best`, `latest` or a step; empty is what the task hands over.
+      data_dir: where the data set is now, if not where the config says.
 
     Returns:
-      What the JSON file holds: `metrics`, `floor` (guessing without looking), `examples`, `split`,
+      `metrics`, `floor` (guessing without looking), `examples`, `split`,
       `checkpoint`, `step`, and for a classification `class_names` and `confusion`, int[K][K], with
       true classes in rows and predicted ones in columns.
 
@@ -32,22 +33,18 @@ def evaluate(workdir: str | pathlib.Path, split: str = "", checkpoint: str = "")
     import jax
     import numpy as np
 
-    from ssljax.report import confusion_matrix
     from ssljax.trained_model import load_run
     from ssljax.training.evaluation import Evaluator
     from ssljax.training.metrics import MetricSums
-    from ssljax.training.parallelism import Parallelism
-    from ssljax.training.run_folder import write_json
 
     model = load_run(workdir, checkpoint)
     run = model.run
     split = split or run.config.data.test_split
+    run.config.data.data_dir = data_dir or run.config.data.data_dir
     records = run.records(split)
-    parallelism = Parallelism(run.config.parallelism, run.config.batch_size)
-    params = jax.device_put(model.params, parallelism.replicated())
 
     total, labels, predicted = MetricSums(), [], []
-    for batch, sums, outputs in Evaluator(run, records, parallelism).batches(params):
+    for batch, sums, outputs in Evaluator(run, records).batches(model.params):
         total.add(jax.device_get(sums))
         labels.append(batch["label"][batch["mask"]])
         predicted.append(np.asarray(outputs).argmax(axis=-1)[batch["mask"]])
@@ -61,15 +58,33 @@ def evaluate(workdir: str | pathlib.Path, split: str = "", checkpoint: str = "")
         "metrics": total.means(),
         "floor": run.task.floor(truth),
     }
-    path = result_path(workdir, split, model.step)
-    path.parent.mkdir(exist_ok=True)
     if run.task.needs_labels:
         confusion = np.zeros((len(run.class_names),) * 2, np.int64)
         np.add.at(confusion, (truth, np.concatenate(predicted)), 1)
         result |= {"class_names": list(run.class_names), "confusion": confusion.tolist()}
-        confusion_matrix.draw(confusion, run.class_names, path.with_suffix(".png"))
-    write_json(path, result)
     return result
+
+
+def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
+    """Writes `evaluation/SPLIT-step-STEP.json`, and the confusion matrix beside it as a picture.
+
+    Raises:
+      InputError: the run folder cannot be written.
+    """
+    import numpy as np
+
+    from ssljax.report import confusion_matrix
+    from ssljax.training.run_folder import write_json
+
+    path = result_path(workdir, result["split"], result["step"])
+    try:
+        path.parent.mkdir(exist_ok=True)
+        if "confusion" in result:
+            picture = path.with_suffix(".png")
+            confusion_matrix.draw(np.array(result["confusion"]), result["class_names"], picture)
+        write_json(path, result)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def result_path(workdir: str | pathlib.Path, split: str, step: int) -> pathlib.Path:
@@ -97,7 +112,9 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Evaluates and prints."""
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
-    print(describe(evaluate(arguments.workdir, arguments.split, arguments.checkpoint)))
+    result = evaluate(arguments.workdir, arguments.split, arguments.checkpoint, arguments.data_dir)
+    print(describe(result))
+    save(result, arguments.workdir)
 
 
 def cli() -> None:
@@ -106,13 +123,15 @@ def cli() -> None:
         "ssljax-evaluate",
         "Evaluates a run's checkpoint; writes JSON and a confusion matrix into its folder.\n"
         "'guessing' is what always naming the most frequent classes reaches.",
-        "python -m ssljax.evaluate --workdir=RUN [--split=SPLIT] [--checkpoint=best|latest|STEP]",
+        "python -m ssljax.evaluate --workdir=RUN [--split=SPLIT] [--checkpoint=best|latest|STEP]\n"
+        "       [--data_dir=DIR]",
     )
     command.text("workdir", "a run folder", required=True)
     command.text("split", "a split of the run's data set; else its config's data.test_split")
     command.text(
         "checkpoint", "best, latest or a step; else best for a classification, latest for a pretext"
     )
+    command.text("data_dir", "where the data set is prepared; else where the run found it")
     command.run(main)
 
 

@@ -38,11 +38,14 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     from ssljax.report import results
 
     config = config.copy_and_resolve_references()
-    _check(config)
+    check_study_config(config)
     for name, arm in list(config.arms.items()):
         if arm.start == "weights_file" and not config.weights_file:
             print(f"arm {name} is left out: no weights_file is given", file=sys.stderr)
             del config.arms[name]
+    if not config.arms:
+        raise InputError("arms: none is left to train")
+    _preflight(config)
 
     folder = pathlib.Path(workdir)
     pretexts: dict[str, list[Outcome]] = {name: [] for name in config.pretexts}
@@ -62,18 +65,26 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     return collected
 
 
-def _check(config: ConfigDict) -> None:
+def _preflight(config: ConfigDict) -> None:
     """Builds every run and opens its data, so that mistakes show before hours are spent."""
-    from ssljax.training.initialization import check_apart
-    from ssljax.training.run import make_run, open_class_names
+    from ssljax.models import torch_weights
+    from ssljax.training import initialization
+    from ssljax.training.layers import match
+    from ssljax.training.run import check_buildable
 
-    check_study_config(config)
-    for run in (*config.pretexts.values(), config.classification):
-        built = make_run(run, open_class_names(run))
-        for split in (run.data.train_split, run.data.validation_split, run.data.test_split):
-            built.records(split)
+    shapes = {name: check_buildable(run) for name, run in config.pretexts.items()}
     for pretext in config.pretexts.values():
-        check_apart(pretext, config.classification)
+        initialization.check_apart(pretext, config.classification)
+    if any(arm.start == "weights_file" for arm in config.arms.values()):
+        shapes["weights_file"] = torch_weights.load_alexnet(config.weights_file)
+    params = check_buildable(config.classification)
+    for name, arm in config.arms.items():
+        try:
+            match(arm.frozen_layers, params, "frozen_layers")
+            if arm.start != "random":
+                initialization.choose_layers(params, shapes[arm.start], arm.init_layers)
+        except InputError as error:
+            raise InputError(f"arms.{name}: {error}") from error
 
 
 def _classification(
@@ -105,7 +116,7 @@ def _classification(
 
 def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
     """Trains and tests one run, as far as that is not done yet."""
-    from ssljax.evaluate import evaluate, result_path
+    from ssljax.evaluate import evaluate, result_path, save
     from ssljax.report.results import Outcome
     from ssljax.training.checkpoints import Checkpoints
     from ssljax.training.loop import train
@@ -113,9 +124,15 @@ def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
 
     print(f"── {folder}", file=sys.stderr)
     task = train(config, folder).task
-    _, step = Checkpoints(folder, read_only=True).find(task.hand_over)
+    checkpoints = Checkpoints(folder, read_only=True)
+    _, step = checkpoints.find(task.hand_over)
+    checkpoints.close()
     done = result_path(folder, config.data.test_split, step)
-    test = json.loads(done.read_text()) if done.exists() else evaluate(folder)
+    if done.exists():
+        test = json.loads(done.read_text())
+    else:
+        test = evaluate(folder)
+        save(test, folder)
     rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
     return Outcome(folder, test, rows)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -33,11 +35,12 @@ class TrainedModel:
     def __init__(self, run: Run, params: Any, checkpoint: str, step: int):
         self.run, self.params = run, params
         self.checkpoint, self.step = checkpoint, step
-        self._apply = jax.jit(
-            lambda params, pixels: run.model.apply(
-                {"params": params}, run.task.normalize(pixels), method="activations"
-            )
-        )
+        self._outputs = jax.jit(self._forward)
+        self._activations = jax.jit(functools.partial(self._forward, method="activations"))
+
+    def _forward(self, params: Any, pixels: jax.Array, method: str | None = None) -> Any:
+        images = self.run.task.normalize(pixels)
+        return self.run.model.apply({"params": params}, images, method=method)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -56,16 +59,11 @@ class TrainedModel:
         """
         if layer not in self.params:
             raise InputError(f"no layer {layer!r}; {nearest(layer, list(self.params))}")
-        parts = []
-        for pixels, count in self._batches(pictures):
-            parts.append(np.asarray(self._apply(self.params, pixels)[layer][:count], np.float32))
-        if not parts:
-            raise InputError("no pictures were given")
-        return np.concatenate(parts)
+        return self._over(pictures, lambda pixels: self._activations(self.params, pixels)[layer])
 
     def outputs(self, pictures: Iterable[Picture]) -> np.ndarray:
         """The last layer, float32[N, num_outputs]; a classification run's logits."""
-        return self.features(pictures, list(self.params)[-1])
+        return self._over(pictures, lambda pixels: self._outputs(self.params, pixels))
 
     def classify(self, pictures: Sequence[Picture], top: int = 5) -> list[list[tuple[str, float]]]:
         """The likeliest classes of each picture with their probability, likeliest first.
@@ -81,18 +79,21 @@ class TrainedModel:
             results.append([(self.class_names[i], float(probabilities[i])) for i in order])
         return results
 
-    def _batches(self, pictures: Iterable[Picture]) -> Iterator[tuple[np.ndarray, int]]:
-        """uint8 batches of one shape, so that only one is compiled, and how many are real."""
+    def _over(
+        self, pictures: Iterable[Picture], function: Callable[[np.ndarray], jax.Array]
+    ) -> np.ndarray:
+        """Applies a function of uint8 batches; all but a lonely first one have the same size."""
         size = self.run.task.image_size
-        batch: list[np.ndarray] = []
-        for picture in pictures:
-            batch.append(_pixels(picture, size))
-            if len(batch) == BATCH:
-                yield np.stack(batch), BATCH
-                batch = []
-        if batch:
-            padding = [np.zeros_like(batch[0])] * (BATCH - len(batch))
-            yield np.stack(batch + padding), len(batch)
+        pixels = iter(_pixels(picture, size) for picture in pictures)
+        parts: list[np.ndarray] = []
+        while batch := list(itertools.islice(pixels, BATCH)):
+            count = len(batch)
+            if parts:  # so that only one shape is compiled
+                batch += [np.zeros_like(batch[0])] * (BATCH - count)
+            parts.append(np.asarray(function(np.stack(batch))[:count], np.float32))
+        if not parts:
+            raise InputError("no pictures were given")
+        return np.concatenate(parts)
 
 
 def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:

@@ -57,3 +57,5 @@ def test_unknown_names_name_the_nearest():
         make_task({"name": "jigsew"}, data_image_size=64)
     with pytest.raises(InputError, match=r"task.tiles: .*did you mean 'tile'\?"):
         make_task({"name": "jigsaw", "tiles": 3}, data_image_size=64)
+    with pytest.raises(InputError, match=r"task.gap: expected int, got '3'"):
+        make_task({"name": "jigsaw", "gap": "3"}, data_image_size=64)

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -124,6 +125,19 @@ MISTAKES = {
         lambda s: replace(s / "Anno/list_bbox.txt", " 1  2  ", " "),
         "list_bbox.txt, line 3: expected 5 columns",
     ),
+    "more in the boxes": (
+        lambda s: [
+            replace(s / "Anno/list_bbox.txt", "60\n", "61\n"),
+            replace(s / "Anno/list_bbox.txt", "img/", "img/x.jpg 1 2 3 4\nimg/"),
+        ],
+        "list_bbox.txt lists 1 images that .*list_category_img.txt does not, such as img/x.jpg",
+    ),
+    "empty folder beside the archive": (
+        lambda s: (
+            (s / "Img/img").rename(s / "x"), (s / "Img/img").mkdir(), (s / "Img/img.zip").touch()
+        ),
+        "img.zip is not unpacked yet: run `unzip",
+    ),
     "not in the partition": (
         lambda s: replace(s / "Eval/list_eval_partition.txt", "img_00000004", "img_99999999"),
         "line 6: img/Some_Blouse/img_00000004.jpg does not stand in list_eval_partition.txt",
@@ -234,3 +248,22 @@ def test_an_absolute_image_name_is_refused(source, tmp_path):
         write_list(source / name, header, [row[key]])
     with pytest.raises(InputError, match="'/etc/passwd' leaves the folder"):
         prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
+
+
+def test_nothing_is_written_where_no_image_is_left(source, tmp_path):
+    for path in (source / "Img/img").glob("*/*.jpg"):
+        path.write_bytes(b"no image")
+    with pytest.raises(InputError, match="no image of the split .* can be used; is .* whole"):
+        prepare_deep_fashion("slides", str(source), str(tmp_path / "d"), skip_bad=True)
+    assert not (tmp_path / "d").exists()
+
+
+def test_what_a_killed_preparation_left_is_cleared_away(source, tmp_path):
+    parent = tmp_path / "d" / "deep_fashion" / "slides"
+    for name, age in (("incomplete.OLD_1.0.0", 7200), ("incomplete.NEW_1.0.0", 0)):
+        (parent / name).mkdir(parents=True)
+        (parent / name / "shard").write_bytes(b"x")
+        for path in (parent / name / "shard", parent / name):
+            os.utime(path, (time.time() - age,) * 2)
+    prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
+    assert sorted(path.name for path in parent.iterdir()) == ["1.0.0", "incomplete.NEW_1.0.0"]

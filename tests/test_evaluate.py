@@ -33,6 +33,7 @@ def one_by_one(model, split):
 
 def test_classification_equals_a_plain_loop(classification_run):
     result = evaluate.evaluate(classification_run)
+    evaluate.save(result, classification_run)
     model = load_run(classification_run)
     outputs, labels, _ = one_by_one(model, "images[300:433]")
     assert result["examples"] == 133  # which neither 32 nor 4 devices divide

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from ssljax.data import images
@@ -55,6 +58,20 @@ def test_exif_orientation_is_applied():
     decoded = images.decode(data)
     assert decoded.size == upright.size
     assert np.abs(np.asarray(decoded).astype(int) - SMOOTH).mean() < 4
+
+
+@given(st.integers(0, 10**9))
+def test_damaged_bytes_are_an_image_or_an_image_error(seed):
+    rng = np.random.default_rng(seed)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x8769] = {0x9003: "2020:01:01 00:00:00"}
+    file_format = ["JPEG", "PNG", "WEBP", "GIF", "BMP"][seed % 5]
+    data = bytearray(encode(Image.fromarray(SMOOTH), file_format, exif=exif))
+    for place in rng.integers(0, min(len(data), 400), size=rng.integers(1, 9)):
+        data[place] = rng.integers(256)
+    with contextlib.suppress(images.ImageError):
+        assert images.decode(bytes(data)).mode == "RGB"
 
 
 @pytest.mark.parametrize("fault", ["empty", "text", "cut short", "postscript"])

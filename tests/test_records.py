@@ -75,7 +75,8 @@ def test_a_data_set_without_labels(unlabelled):
         ("fashion_mnist_10k", "train", {}, r"split 'train' of .*\['images'\].*10000"),
         ("fashion_mnist_10k", "images[5%", {}, "Unrecognized split format"),
         ("fashion_mnist_10k", "images[:0]", {}, "images"),
-        ("fashion_mnist_10k", "images", {"image_key": "picture"}, "data.image_key.*'label'"),
+        ("fashion_mnist_10k", "images", {"image_key": "picture"}, "data.image_key.*'image'"),
+        ("fashion_mnist_10k", "images", {"label_key": "lable"}, "data.label_key.*'label'"),
         ("a/b/c/d", "images", {}, "no data set 'a/b/c/d'"),
     ],
 )

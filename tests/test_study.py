@@ -139,6 +139,28 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
         assert said in text, said
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("classification.optimizer.name", "adm", "optimizer.name: unknown optimizer 'adm'"),
+        ("classification.batch_size", 30, "30 does not divide over 4 devices"),
+        ("classification.model.width", 0.125, r"arms.puzzle: .*conv1/bias is \(4,\) in the source"),
+        ("classification.init_from", "x", "in a study, arms say where they start from"),
+        ("arms.puzzle.init_layers", "convx", "arms.puzzle: init_layers: 'convx' matches no layer"),
+        ("arms.puzzle.frozen_layers", "fc9", "arms.puzzle: frozen_layers: 'fc9' matches no layer"),
+        ("arms.puzzle.slides_arm", "pretxt", "did you mean 'pretext'"),
+        ("weights_file", "/nope.pth", "/nope.pth: no such file"),
+    ],
+)
+def test_mistakes_show_before_anything_is_trained(
+    in_repository, config, tmp_path, key, value, said
+):
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(InputError, match=said):
+        study.study(config, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
 def test_images_that_a_pretext_saw_are_not_tested_on(in_repository, config, shared_tfds, tmp_path):
     config.classification.data.dataset = "fashion_mnist"
     config.classification.data.data_dir = shared_tfds

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
 
 import jax
 import numpy as np
@@ -29,7 +32,9 @@ def latest_params(folder):
 
 def test_the_run_folder_tells_what_was_run(pretext_run):
     config = json.loads((pretext_run / "config.json").read_text())
-    assert config["task"] == {"name": "jigsaw", "grid": 2, "tile": 32, "gap": 2}
+    assert config["task"] == {
+        "name": "jigsaw", "grid": 2, "tile": 32, "gap": 2, "normalize_tiles": False,
+    }  # fmt: skip
     assert config["optimizer"]["b2"] == 0.999
     (start,) = json.loads((pretext_run / "environment.json").read_text())
     assert len(start["devices"]) == 4
@@ -82,6 +87,10 @@ def test_what_is_carried_over_is_the_source():
     np.testing.assert_array_equal(params["fc6"]["kernel"], source["fc6"]["kernel"])
     np.testing.assert_array_equal(params["fc8"]["kernel"], fresh["fc8"]["kernel"])
     assert report["loaded"] == ["conv1/kernel", "fc6/kernel"]
+    assert initialization.fingerprint(params, "conv*") == initialization.fingerprint(
+        {**source, "fc6": fresh["fc6"]}, "conv1"
+    )
+    assert initialization.fingerprint(params, "*") != initialization.fingerprint(source, "*")
     for layers, said in (
         ("", "names no layer"),
         ("convv1", "matches no layer; did you mean 'conv1'"),
@@ -157,6 +166,13 @@ def mistake(config, key, value):
         ("model.dropout", 1.0, "model.dropout: 1.0 is not below 1"),
         ("data.std", (0.5, 0.5, 0.0), "data.std"),
         ("data.mean", (0.5,), "data.mean: .* is not three numbers"),
+        ("data.std", ("a", "b", "c"), "data.std: .* is not three numbers"),
+        (
+            "data.image_key",
+            "label",
+            r"data.image_key: .* no Image feature 'label', but \['image'\]",
+        ),
+        ("data.label_key", "image", "data.label_key: .* no ClassLabel feature 'image'"),
         ("data.train_split", "train", "split 'train' of fashion_mnist_10k"),
         ("data.dataset", "", "data.dataset is not set"),
         ("init_from", "/nowhere", "init_from: /nowhere is neither a run folder nor a file"),
@@ -234,3 +250,83 @@ def test_a_fraction_of_the_labels(make_config, tmp_path):
     config.data.label_fraction = 0.25
     train(config, tmp_path / "run")
     assert read_metrics(tmp_path / "run")[-1]["step"] == 4  # 50 of 200 in batches of 32, twice
+
+
+def test_a_mistake_that_is_mended_leaves_no_trace_in_the_folder(make_config, pretext_run, tmp_path):
+    config = make_config("classification")
+    config.init_from, config.init_layers = str(pretext_run), "convx"
+    with pytest.raises(InputError, match="init_layers: 'convx' matches no layer"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    config.init_layers = "conv*"
+    config.epochs = 1
+    train(config, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "init.json").read_text())["loaded"]
+
+
+def test_a_run_is_tied_to_what_it_started_from(make_config, pretext_run, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(pretext_run, moved)
+    config = make_config("classification")
+    config.epochs = 1
+    train(config, tmp_path / "random")
+    config.init_from = str(moved)
+    before = (tmp_path / "random" / "config.json").read_bytes()
+    with pytest.raises(InputError, match="was started from random weights, not from"):
+        train(config, tmp_path / "random")
+    assert (tmp_path / "random" / "config.json").read_bytes() == before
+    train(config, tmp_path / "carried")
+    config.init_from = str(pretext_run)  # the same weights in another place
+    train(config, tmp_path / "carried")
+    pretext = make_config("jigsaw")
+    pretext.epochs = 3
+    train(pretext, moved)
+    config.init_from = str(moved)
+    with pytest.raises(InputError, match=r"step 14\), and .*step 21\) holds other weights"):
+        train(config, tmp_path / "carried")
+    shutil.rmtree(moved)
+    train(config, tmp_path / "carried")
+
+
+def test_going_on_with_fewer_epochs_is_refused(make_config, pretext_run):
+    config = make_config("jigsaw")
+    config.epochs = 1
+    with pytest.raises(InputError, match="epochs: 1 end at step 7, but .* is at step 14 already"):
+        train(config, pretext_run)
+
+
+def test_rates_count_images_and_not_padding(make_config, tmp_path):
+    config = make_config("jigsaw")
+    config.log_every_steps = 1
+    config.epochs = 1
+    train(config, tmp_path / "run")
+    rows = [row for row in read_metrics(tmp_path / "run") if row["kind"] == "train"]
+    assert rows[0]["images_per_second"] == 0  # the compiling step
+    assert all(0 < row["images_per_second"] < 1e5 for row in rows[1:])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_ends_the_run_and_the_last_checkpoint_restores(make_config, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        config = make_config("jigsaw")
+        config.epochs = 1
+        train(config, small / "run")
+        good = latest_params(small / "run")
+        free = shutil.disk_usage(small).free
+        (small / "ballast").write_bytes(b"x" * (free - 20_000))
+        config.epochs = 4
+        with pytest.raises(
+            TrainingFailed, match=r"cannot write .*the last good checkpoint is .*/7"
+        ):
+            train(config, small / "run")
+        jax.tree.map(np.testing.assert_array_equal, latest_params(small / "run"), good)
+        (small / "ballast").unlink()
+        train(config, small / "run")
+        assert read_metrics(small / "run")[-1]["step"] == 28
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)

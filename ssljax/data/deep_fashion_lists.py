@@ -85,6 +85,12 @@ def read_listing(folder: str | pathlib.Path) -> Listing:
         )
     if not rows:
         raise InputError(f"{listing} lists no images")
+    for other, known in (("list_bbox.txt", boxes), ("list_eval_partition.txt", partitions)):
+        if surplus := set(known) - set(rows):
+            raise InputError(
+                f"{other} lists {len(surplus)} images that {listing} does not, "
+                f"such as {min(surplus)}"
+            )
     highest = max(row.label for row in rows.values())
     return Listing(tuple(categories[: highest + 1]), tuple(rows.values()))
 
@@ -100,7 +106,7 @@ def _annotation_folder(root: pathlib.Path) -> pathlib.Path:
 
 def _photograph_folder(root: pathlib.Path) -> pathlib.Path:
     for parent in (root / "Img", root):
-        if (parent / "img").is_dir():
+        if (parent / "img").is_dir() and any((parent / "img").iterdir()):
             return parent
     for archive in (root / "Img" / "img.zip", root / "img.zip"):
         if archive.is_file():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Only raster formats that Pillow decodes itself: others (EPS, say) would start other programs.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
@@ -33,7 +33,9 @@ def decode(data: bytes) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
             return _rgb(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        raise ImageError(f"it is none of {', '.join(FORMATS)}") from error
+    except Exception as error:  # on damaged files Pillow's readers raise all sorts of errors
         raise ImageError(str(error) or type(error).__name__) from error
 
 

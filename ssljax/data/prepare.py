@@ -63,14 +63,18 @@ def prepare_deep_fashion(
       InputError: whatever is wrong with the folder, before anything is written.
     """
     from ssljax.data import writing
-    from ssljax.data.deep_fashion import NAME, DeepFashion
+    from ssljax.data.deep_fashion import NAME, DeepFashion, split_photographs
     from ssljax.data.deep_fashion_lists import read_listing
     from ssljax.data.records import is_prepared, open_builder
 
     name = f"{NAME}/{config}"
     if is_prepared(name, data_dir):
-        print(f"{name} is already prepared.")
-        return open_builder(name, data_dir)
+        builder = open_builder(name, data_dir)
+        skipped = (builder.info.metadata or {}).get("skipped_images", [])
+        print(
+            f"{name} is already prepared" + f", without {len(skipped)} bad images" * bool(skipped)
+        )
+        return builder
     if not source:
         raise InputError("--source is missing: the folder that holds Anno/, Eval/ and Img/")
     listing = read_listing(source)
@@ -81,9 +85,13 @@ def prepare_deep_fashion(
         )
     if bad:
         print(f"skipped: {_describe(bad)}")
+    skipped = {photograph.name for photograph, _ in bad}
+    for split, rows in split_photographs(listing.photographs, config).items():
+        if all(row.name in skipped for row in rows):
+            raise InputError(f"no image of the split {split} can be used; is {source} whole?")
     builder = DeepFashion(
         listing,
-        skipped={photograph.name for photograph, _ in bad},
+        skipped=skipped,
         progress=lambda rows, split: tqdm(rows, f"writing {split}", unit=" images", leave=False),
         config=config,
         data_dir=data_dir or None,

@@ -91,8 +91,9 @@ def open_records(
     builder = open_builder(dataset, data_dir)
     where = f"{dataset}, split {split}"
     features = builder.info.features
-    if image_key not in features:
-        raise InputError(f"data.image_key: {dataset} has no {image_key!r}, but {list(features)}")
+    _check_feature("data.image_key", dataset, features, image_key, tfds.features.Image)
+    if label_key != "label" or label_key in features:  # without a label, by default, it is none
+        _check_feature("data.label_key", dataset, features, label_key, tfds.features.ClassLabel)
     decoders = {image_key: tfds.decode.SkipDecoding()}
     try:
         source = builder.as_data_source(split=split, decoders=decoders)
@@ -103,8 +104,17 @@ def open_records(
         ) from error
     except (ValueError, KeyError, AssertionError) as error:
         known = {name: info.num_examples for name, info in builder.info.splits.items()}
-        raise InputError(f"split {split!r} of {dataset}: {error} (prepared: {known})") from error
+        said = " ".join(str(error).split())
+        raise InputError(f"split {split!r} of {dataset}: {said} (prepared: {known})") from error
     if not len(source):
         raise InputError(f"{where} has no examples")
     names = tuple(features[label_key].names) if label_key in features else ()
     return Records(where, names, source, image_key, label_key)
+
+
+def _check_feature(setting: str, dataset: str, features: Any, key: str, kind: type) -> None:
+    if key not in features or not isinstance(features[key], kind):
+        fitting = [name for name, feature in features.items() if isinstance(feature, kind)]
+        raise InputError(
+            f"{setting}: {dataset} has no {kind.__name__} feature {key!r}, but {fitting}"
+        )

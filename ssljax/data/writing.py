@@ -11,10 +11,13 @@ import pathlib
 import re
 import shutil
 import tempfile
+import time
 
 import tensorflow_datasets as tfds
 
 from ssljax.errors import InputError
+
+STALE_SECONDS = 3600
 
 
 def prepare(builder: tfds.core.DatasetBuilder) -> bool:
@@ -33,6 +36,7 @@ def prepare(builder: tfds.core.DatasetBuilder) -> bool:
     if builder.is_prepared():
         return False
     root = next(parent for parent in target.parents if parent.exists())
+    _remove_stale(target)
     config = tfds.download.DownloadConfig(try_download_gcs=False, register_checksums=False)
     tfds.disable_progress_bar()
     try:
@@ -47,14 +51,20 @@ def prepare(builder: tfds.core.DatasetBuilder) -> bool:
         raise InputError(f"cannot write {target}: {why}") from error
     finally:
         if not builder.is_prepared():
-            _remove_unfinished(target, root)
+            _remove_empty(target, root)
     return True
 
 
-def _remove_unfinished(target: pathlib.Path, root: pathlib.Path) -> None:
-    """Removes what an unfinished preparation left, and the folders made for it below root."""
+def _remove_stale(target: pathlib.Path) -> None:
+    """Removes what a killed preparation left: unfinished folders that nobody writes to any more."""
     for leftover in target.parent.glob(f"incomplete.*{target.name}"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        newest = max(path.stat().st_mtime for path in (leftover, *leftover.iterdir()))
+        if time.time() - newest > STALE_SECONDS:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _remove_empty(target: pathlib.Path, root: pathlib.Path) -> None:
+    """Removes the folders that were made below root for a preparation that failed."""
     for folder in itertools.takewhile(lambda parent: parent != root, target.parents):
         if folder.exists() and {path.name for path in folder.iterdir()} <= {".config"}:
             shutil.rmtree(folder, ignore_errors=True)  # .config is TFDS's note on the builder

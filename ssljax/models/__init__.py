@@ -1,4 +1,9 @@
-"""The models by name. A new one is a file beside this one and a line in the table."""
+"""The models by name. A new one is a file beside this one and a line in the table.
+
+A model is a linen module with the fields `num_outputs`, `dtype` and its own options. Calling it
+with float32[B, S, S, 3] images, and with one random key per example where there is dropout, gives
+float32[B, num_outputs]; its method `activations` gives every layer's output by name.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ssljax.config import same_kind
 from ssljax.errors import InputError, nearest
 from ssljax.models.alexnet import AlexNet
 
@@ -35,8 +41,14 @@ def make_model(config: Mapping[str, Any], num_outputs: int) -> nn.Module:
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if dtype not in DTYPES:
         raise InputError(f"model.dtype: {dtype!r} is not one of auto, {', '.join(DTYPES)}")
-    known = set(MODELS[name].__dataclass_fields__) - {"num_outputs", "dtype", "parent", "name"}
-    for key in given:
+    known = {
+        key: field.default
+        for key, field in MODELS[name].__dataclass_fields__.items()
+        if key not in ("num_outputs", "dtype", "parent", "name")
+    }
+    for key, value in given.items():
         if key not in known:
             raise InputError(f"model.{key}: {name} has no such option; {nearest(key, list(known))}")
+        if not same_kind(value, known[key]):
+            raise InputError(f"model.{key}: expected {type(known[key]).__name__}, got {value!r}")
     return MODELS[name](num_outputs=num_outputs, dtype=DTYPES[dtype], **given)

@@ -10,7 +10,7 @@ from typing import Any
 from ssljax.report import curves
 from ssljax.report.curves import Curve
 from ssljax.report.pictures import Tile, data_uri
-from ssljax.report.slides import PUBLISHED
+from ssljax.slides import PUBLISHED
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2em auto;

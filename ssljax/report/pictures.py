@@ -13,7 +13,6 @@ from PIL import Image
 from ssljax.tasks.task import Task
 from ssljax.trained_model import TrainedModel
 from ssljax.training.evaluation import Evaluator
-from ssljax.training.parallelism import Parallelism
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +46,11 @@ def to_uint8(normalized: np.ndarray, task: Task) -> np.ndarray:
 
 def classified(model: TrainedModel, split: str, hits: int = 8, misses: int = 8) -> list[Tile]:
     """The first hits and the first misses of a split, with their truth and top three guesses."""
-    parallelism = Parallelism("jit", model.run.config.batch_size)
-    params = jax.device_put(model.params, parallelism.replicated())
-    evaluator = Evaluator(model.run, model.run.records(split), parallelism)
+    evaluator = Evaluator(model.run, model.run.records(split))
     found: dict[bool, list[Tile]] = {True: [], False: []}
     wanted = {True: hits, False: misses}
     names = model.class_names
-    for batch, _, outputs in evaluator.batches(params):
+    for batch, _, outputs in evaluator.batches(model.params):
         probabilities = np.asarray(jax.nn.softmax(outputs))
         for index in np.flatnonzero(batch["mask"]):
             top = np.argsort(-probabilities[index], kind="stable")[:3]

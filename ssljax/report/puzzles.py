@@ -13,7 +13,6 @@ from ssljax.report.pictures import Tile, to_uint8
 from ssljax.tasks.jigsaw import Jigsaw, cut, paste
 from ssljax.trained_model import TrainedModel
 from ssljax.training.evaluation import Evaluator
-from ssljax.training.parallelism import Parallelism
 
 
 def assign(coordinates: np.ndarray, grid: int) -> np.ndarray:
@@ -40,10 +39,8 @@ def sheet(model: TrainedModel, split: str, count: int = 8) -> list[tuple[Tile, T
     """
     task = model.run.task
     assert isinstance(task, Jigsaw)
-    parallelism = Parallelism("jit", model.run.config.batch_size)
-    params = jax.device_put(model.params, parallelism.replicated())
-    evaluator = Evaluator(model.run, model.run.records(split), parallelism)
-    batch, _, outputs = next(evaluator.batches(params))
+    evaluator = Evaluator(model.run, model.run.records(split))
+    batch, _, outputs = next(evaluator.batches(model.params))
     shuffled = np.asarray(task.inputs(jax.device_put(batch)))
     tiles = np.asarray(cut(jnp.asarray(shuffled), task.grid))
     rows = []

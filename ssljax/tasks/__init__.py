@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ssljax.config import same_kind
 from ssljax.errors import InputError, nearest
 from ssljax.tasks.classification import Classification
 from ssljax.tasks.jigsaw import Jigsaw
@@ -33,7 +34,9 @@ def make_task(config: Mapping[str, Any], **common: Any) -> Task:
     if name not in TASKS:
         raise InputError(f"task.name: unknown task {name!r}; {nearest(name, list(TASKS))}")
     known = options(TASKS[name])
-    for key in given:
+    for key, value in given.items():
         if key not in known:
             raise InputError(f"task.{key}: {name} has no such option; {nearest(key, list(known))}")
+        if not same_kind(value, known[key]):
+            raise InputError(f"task.{key}: expected {type(known[key]).__name__}, got {value!r}")
     return TASKS[name](**given, **common)

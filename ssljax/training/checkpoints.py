@@ -9,6 +9,7 @@ the newer one is complete. This is the one module that knows orbax.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pathlib
 from typing import Any
@@ -30,7 +31,9 @@ class Checkpoints:
         self._folder = pathlib.Path(workdir).absolute() / "checkpoints"
         self._read_only = read_only
         self._managers: dict[str, ocp.CheckpointManager] = {}
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every file
+        # Orbax narrates every file, and where one cannot be written, every task that meets it.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
     def step(self, kind: str) -> int | None:
         """The step of the latest or the best checkpoint, or None."""
@@ -42,7 +45,8 @@ class Checkpoints:
         """Starts to write everything that a run needs to go on.
 
         Args:
-          data: JSON values: where the input pipeline stands.
+          data: JSON values: where the input pipeline stands (one global place, whatever the
+            number of processes) and the running means.
           metadata: JSON values.
 
         Raises:
@@ -66,14 +70,14 @@ class Checkpoints:
             metadata=ocp.args.JsonSave(metadata),
         )
 
-    def restore_latest(self, state: TrainState) -> tuple[TrainState, dict, dict]:
+    def restore_latest(self, state: TrainState) -> tuple[TrainState, dict]:
         """Restores the latest checkpoint.
 
         Args:
           state: a state of the same shapes, placed on the devices as the restored one shall be.
 
         Returns:
-          The state, and data and metadata as they were saved.
+          The state, and data as it was saved.
 
         Raises:
           InputError: the checkpoint is of another architecture, or damaged.
@@ -88,12 +92,11 @@ class Checkpoints:
             params=ocp.args.StandardRestore(_abstract(state.params)),
             optimizer=ocp.args.StandardRestore(_abstract(optimizer)),
             data=ocp.args.JsonRestore(),
-            metadata=ocp.args.JsonRestore(),
         )
         restored = TrainState(
             items["optimizer"]["step"], items["params"], items["optimizer"]["state"]
         )
-        return restored, items["data"], items["metadata"]
+        return restored, items["data"]
 
     def find(self, wanted: str) -> tuple[str, int]:
         """Which checkpoint `best`, `latest` or a step's number means.
@@ -144,9 +147,10 @@ class Checkpoints:
                 raise self._failure(kind, error) from error
 
     def close(self) -> None:
-        """Waits and frees orbax's threads."""
+        """Frees orbax's threads; `wait` before it tells of faults."""
         for manager in self._managers.values():
-            manager.close()
+            with contextlib.suppress(Exception):
+                manager.close()
         self._managers = {}
 
     def last_good(self) -> str:
@@ -215,6 +219,8 @@ class Checkpoints:
             for name in sorted(saved | wanted)
             if saved.get(name) != wanted.get(name)
         ]
+        if len(different) > 3:
+            different[3:] = [f"and {len(different) - 3} more"]
         raise InputError(
             f"checkpoint {self._folder / kind / str(step)} is of another architecture: "
             + "; ".join(different)

@@ -18,9 +18,13 @@ from ssljax.training.steps import make_evaluation_step
 class Evaluator:
     """A compiled evaluation step and the split that it runs over."""
 
-    def __init__(self, run: Run, records: Records, parallelism: Parallelism):
-        self._run, self._records, self._parallelism = run, records, parallelism
-        self._step = parallelism.evaluation_step(make_evaluation_step(run.model, run.task))
+    def __init__(self, run: Run, records: Records):
+        self._run, self._records = run, records
+        # Rounded up to the devices of this machine, which need not be the one that trained.
+        devices = jax.device_count()
+        self._batch_size = -(-run.config.batch_size // devices) * devices
+        self._parallelism = Parallelism(run.config.parallelism, self._batch_size)
+        self._step = self._parallelism.evaluation_step(make_evaluation_step(run.model, run.task))
 
     def batches(self, params: Any) -> Iterator[tuple[pipeline.HostBatch, Any, jax.Array]]:
         """Yields each batch as the host has it, its metric sums, and its outputs float32[B, …].
@@ -29,10 +33,11 @@ class Evaluator:
         the same for a record every time.
         """
         config = self._run.config
+        params = jax.device_put(params, self._parallelism.replicated())
         host = pipeline.batches(
             self._records,
             self._run.task,
-            batch_size=config.batch_size,
+            batch_size=self._batch_size,
             epochs=1,
             seed=config.seed,
             train=False,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax.data import fashion_mnist_10k
@@ -70,19 +74,13 @@ def check_apart(source: ConfigDict, config: ConfigDict) -> None:
         )
 
 
-def carry_over(
-    params: dict[str, Any], source: dict[str, Any], layers: str
-) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Replaces the named layers' fresh parameters with the source's.
+def choose_layers(params: Mapping[str, Any], source: Mapping[str, Any], layers: str) -> set[str]:
+    """The layers that are carried over; looks at shapes only.
 
     Args:
-      params: fresh parameters by layer, on the devices.
+      params: fresh parameters by layer.
       source: parameters by layer.
       layers: comma-separated layer names or shell patterns, such as `conv*,fc6`.
-
-    Returns:
-      The parameters, and the names of the model's parameters that were `loaded` or are `fresh`,
-      and of the source's that were `skipped`.
 
     Raises:
       InputError: a pattern matches no layer of both, or a parameter has another shape.
@@ -92,7 +90,6 @@ def carry_over(
         raise InputError(f"init_layers: the source has no layer {', '.join(missing)}")
     if not chosen:
         raise InputError("init_layers names no layer, so nothing of init_from would be loaded")
-    result = dict(params)
     for layer in sorted(chosen):
         wanted, given = flat_shapes(params[layer]), flat_shapes(source[layer])
         for name in sorted(wanted | given):
@@ -102,9 +99,35 @@ def carry_over(
                     f"and {wanted.get(name, 'missing')} in this model; leave {layer} out of "
                     "init_layers, or give both the same model settings"
                 )
-        result[layer] = jax.tree.map(
+    return chosen
+
+
+def carry_over(
+    params: Mapping[str, Any], source: Mapping[str, Any], layers: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Replaces the chosen layers' fresh parameters with the source's.
+
+    Args:
+      params: fresh parameters by layer, on the devices.
+      source: parameters by layer.
+      layers: see `choose_layers`.
+
+    Returns:
+      The parameters, and a report: the names of the model's parameters that were `loaded` or are
+      `fresh`, and of the source's that were `skipped`.
+
+    Raises:
+      InputError: see `choose_layers`.
+    """
+    chosen = choose_layers(params, source, layers)
+    result = {
+        layer: jax.tree.map(
             lambda old, new: jax.device_put(new, old.sharding), params[layer], source[layer]
         )
+        if layer in chosen
+        else params[layer]
+        for layer in params
+    }
     ours, theirs = flat_shapes(params), flat_shapes(source)
     loaded = [name for name in ours if name.partition("/")[0] in chosen]
     return result, {
@@ -114,7 +137,45 @@ def carry_over(
     }
 
 
-def describe(report: dict[str, list[str]], origin: str) -> str:
+def fingerprint(source: Mapping[str, Any], layers: str) -> str:
+    """A hash of what is carried over, to tell whether two starts are the same."""
+    digest = hashlib.sha256()
+    for layer in sorted(match(layers, source, "init_layers")):
+        for name, leaf in sorted(source[layer].items()):
+            digest.update(f"{layer}/{name}".encode() + np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Makes sure that a run which goes on was started from what `init_from` names now.
+
+    Raises:
+      InputError: it was started from something else.
+    """
+    try:
+        report = json.loads((workdir / "init.json").read_text())
+    except FileNotFoundError:
+        report = None
+    if not config.init_from and report is None:
+        return
+    if report is None or not config.init_from:
+        was = "random weights" if report is None else report["from"]
+        raise InputError(
+            f"--workdir: {workdir} was started from {was}, not from "
+            f"{config.init_from or 'random weights'}; name another folder"
+        )
+    if not pathlib.Path(config.init_from).exists():
+        return  # it has done its part
+    source, origin = load_source(config)
+    if fingerprint(source, config.init_layers) != report["fingerprint"]:
+        raise InputError(
+            f"--workdir: {workdir} was started from {report['from']}, and {origin} holds other "
+            "weights; name another folder, or remove this one to train it anew"
+        )
+
+
+def describe(report: Mapping[str, Any]) -> str:
     """The report as text, a line for each outcome."""
-    lines = [f"initial weights from {origin}:"]
-    return "\n".join(lines + [f"  {what:8} {', '.join(names)}" for what, names in report.items()])
+    lines = [f"initial weights from {report['from']}:"]
+    lines += [f"  {what:8} {', '.join(report[what])}" for what in ("loaded", "fresh", "skipped")]
+    return "\n".join(lines)

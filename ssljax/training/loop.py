@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from ssljax.data import pipeline
 from ssljax.data.subset import label_fraction
-from ssljax.errors import Interrupted, TrainingFailed
+from ssljax.errors import InputError, Interrupted, TrainingFailed
 from ssljax.training import initialization, run_folder
 from ssljax.training.checkpoints import BEST, LATEST, Checkpoints
 from ssljax.training.evaluation import Evaluator
@@ -53,6 +53,12 @@ def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
         try:
             loop.start()
             loop.train()
+            loop.checkpoints.wait()
+        except OSError as error:
+            raise TrainingFailed(
+                f"cannot write {error.filename or workdir}: {error.strerror}; "
+                + loop.checkpoints.last_good()
+            ) from error
         finally:
             loop.close()
     return run
@@ -87,26 +93,38 @@ class _Loop:
         self.train_step = self.parallelism.train_step(
             make_train_step(run.model, run.task, self.optimizer, config.seed)
         )
-        self.evaluator = Evaluator(run, validation, self.parallelism)
-
-        # ------------------------------------------------------------------ run folder
-        run_folder.open_run_folder(workdir, config)
+        self.evaluator = Evaluator(run, validation)
         self.checkpoints = Checkpoints(workdir)
         self.log: run_folder.MetricsLog | None = None
         self.interval, self.epoch_sums = MetricSums(), MetricSums()
         self.pending: list[tuple[int, Any]] = []  # sums still on the devices, by step
+        self.interval_images = 0.0
 
     # ---------------------------------------------------------------------- start
     def start(self) -> None:
-        """Sets the state: from the latest checkpoint, other weights, or fresh."""
+        """Sets the state, from the latest checkpoint, other weights, or fresh; then the folder.
+
+        Nothing is written before all of that has worked.
+        """
+        started = self.checkpoints.step(LATEST)
+        if started is not None:
+            run_folder.check_same_run(self.workdir, self.config)
+            initialization.check_same_start(self.workdir, self.config)
+            if started > self.total_steps:
+                raise InputError(
+                    f"epochs: {self.config.epochs} end at step {self.total_steps}, but "
+                    f"{self.workdir} is at step {started} already"
+                )
         state = jax.jit(
             lambda: initial_state(
                 self.run.model, self.optimizer, self.run.task.image_size, self.config.seed
             ),
             out_shardings=self.parallelism.replicated(),
         )()
-        if self.checkpoints.step(LATEST) is not None:
-            state, data, _ = self.checkpoints.restore_latest(state)
+        first_example, report = 0, None
+        if started is not None:
+            state, data = self.checkpoints.restore_latest(state)
+            first_example = data["next_example"]
             self.interval, self.epoch_sums = (
                 MetricSums(data["interval"]),
                 MetricSums(data["epoch_sums"]),
@@ -117,8 +135,15 @@ class _Loop:
                 state.params, source, self.config.init_layers
             )
             state = state.replace(params=params)
-            run_folder.write_json(self.workdir / "init.json", {"from": origin, **report})
-            print(initialization.describe(report, origin), file=sys.stderr)
+            report |= {
+                "from": origin,
+                "fingerprint": initialization.fingerprint(source, self.config.init_layers),
+            }
+            print(initialization.describe(report), file=sys.stderr)
+        run_folder.open_run_folder(self.workdir, self.config)
+        if report:
+            run_folder.write_json(self.workdir / "init.json", report)
+        self.first_step = first_example // self.config.batch_size
         self.state: TrainState = state
         self.step = int(state.step)
         self.log = run_folder.MetricsLog(self.workdir, self.step)
@@ -145,7 +170,7 @@ class _Loop:
                 train=True,
                 random_crop=self.config.data.random_crop,
                 threads=self.config.data.threads,
-                start_step=self.step,
+                start_step=self.first_step,
             ),
             self.parallelism.put,
         )
@@ -158,7 +183,7 @@ class _Loop:
             # Few steps ahead: enough to keep the devices busy, and an interruption need not wait.
             jax.block_until_ready(self.pending[-in_flight:][0][1])
             if compiling:
-                jax.block_until_ready(sums)
+                self.collect()
                 self.start_interval(batches)
                 compiling = False
 
@@ -175,7 +200,8 @@ class _Loop:
 
     def start_interval(self, batches: pipeline.DevicePrefetch) -> None:
         """Sets the clocks of the rate and of the waiting for input."""
-        self.interval_start = (self.step, time.perf_counter(), batches.waited)
+        self.interval_start = (time.perf_counter(), batches.waited)
+        self.interval_images = 0.0
 
     def collect(self) -> None:
         """Fetches the steps' sums from the devices; stops at a loss that is not finite."""
@@ -183,6 +209,7 @@ class _Loop:
             sums = jax.device_get(sums)
             if not np.isfinite(sums["loss"][0]):
                 self.fail(f"the loss of step {step} is {sums['loss'][0]}")
+            self.interval_images += float(sums["loss"][1])
             self.interval.add(sums)
             self.epoch_sums.add(sums)
         self.pending = []
@@ -190,9 +217,10 @@ class _Loop:
     def log_interval(self, batches: pipeline.DevicePrefetch) -> None:
         """Writes the means since the last row."""
         self.collect()
-        first, start, waited = self.interval_start
+        start, waited = self.interval_start
         seconds = max(time.perf_counter() - start, 1e-9)
-        rate = (self.step - first) * self.config.batch_size / seconds
+        # Of an interval that was nothing but the compiling step, there is no rate.
+        rate = self.interval_images / seconds
         waiting = (batches.waited - waited) / seconds
         means, self.interval = self.interval.means(), MetricSums()
         epoch = -(-self.step // self.steps_per_epoch)
@@ -278,14 +306,11 @@ class _Loop:
         self.progress.validated(epoch, metrics)
 
     def close(self) -> None:
-        """Finishes what is being written."""
-        try:
-            self.checkpoints.wait()
-        finally:
-            self.checkpoints.close()
-            if self.log is not None:
-                self.log.close()
-                self.progress.close()
+        """Frees what is open; says nothing of faults, for then the run has ended with one."""
+        self.checkpoints.close()
+        if self.log is not None:
+            self.log.close()
+            self.progress.close()
 
 
 @jax.jit

@@ -68,8 +68,7 @@ class Parallelism:
         if self.mode == "pmap":
             count = len(self.devices)
             split = {key: x.reshape(count, -1, *x.shape[1:]) for key, x in batch.items()}
-            mesh = Mesh(np.array(self.devices), (AXIS,))
-            return jax.device_put(split, NamedSharding(mesh, P(AXIS)))
+            return jax.device_put(split, NamedSharding(self._mesh, P(AXIS)))
         sharding = NamedSharding(self._mesh, P(AXIS))
         return {
             key: jax.make_array_from_process_local_data(sharding, x) for key, x in batch.items()
@@ -78,7 +77,14 @@ class Parallelism:
     def train_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles `step(state, batch) -> (state, sums)`; the state given is used up (donated)."""
         if self.mode == "pmap":
-            return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0)
+            return jax.pmap(
+                step,
+                AXIS,
+                in_axes=(None, 0),
+                out_axes=(None, None),
+                donate_argnums=0,
+                devices=self.devices,
+            )
         return jax.jit(self._shard(step, (P(), P(AXIS)), (P(), P())), donate_argnums=0)
 
     def evaluation_step(self, step: Callable[..., Any]) -> Callable[..., Any]:

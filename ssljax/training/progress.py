@@ -23,7 +23,7 @@ class Progress:
         Args:
           step: steps done.
           epoch: the running epoch, from 1.
-          images_per_second: over the last interval.
+          images_per_second: over the last interval; 0 where nothing was measured.
           waiting: share of that interval spent waiting for input.
         """
         now = time.monotonic()
@@ -31,7 +31,9 @@ class Progress:
         if not self._terminal and not last and now - self._shown < 10:
             return
         self._shown = now
-        left = (self._total - step) * self._batch_size / max(images_per_second, 1e-9)
+        if not images_per_second:
+            return
+        left = (self._total - step) * self._batch_size / images_per_second
         self._line(
             f"{self._name}  epoch {epoch}/{self._epochs}  step {step}/{self._total}  "
             f"loss {loss:.4f}  {images_per_second:,.0f} images/s  input wait {waiting:.0%}  "

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from typing import Any
 
 import flax.linen as nn
+import jax
 from ml_collections import ConfigDict
 
 from ssljax import tasks
@@ -13,6 +16,9 @@ from ssljax.data.records import Records, open_records
 from ssljax.errors import InputError
 from ssljax.models import SMALLEST_IMAGE, make_model
 from ssljax.tasks import Task, make_task
+from ssljax.training.optimizers import make_optimizer
+from ssljax.training.parallelism import Parallelism
+from ssljax.training.steps import initial_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +65,8 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
         std=tuple(config.data.std),
         num_classes=len(class_names),
     )
+    if config.data.data_dir:  # evaluating must find it from any folder
+        config.data.data_dir = os.path.abspath(os.path.expanduser(config.data.data_dir))
     config.task = ConfigDict({**tasks.options(type(task)), **config.task})
     if task.image_size < SMALLEST_IMAGE:
         raise InputError(
@@ -79,3 +87,22 @@ def open_class_names(config: ConfigDict) -> tuple[str, ...]:
     return open_records(
         data.dataset, data.train_split, data.data_dir, data.image_key, data.label_key
     ).class_names
+
+
+def check_buildable(config: ConfigDict) -> dict[str, Any]:
+    """Builds everything of a training run but its state, and opens its data.
+
+    Returns:
+      The shapes of its parameters by layer, as `jax.ShapeDtypeStruct`s.
+
+    Raises:
+      InputError: whatever is wrong with the config or the data.
+    """
+    run = make_run(config, open_class_names(config))
+    for split in (config.data.train_split, config.data.validation_split, config.data.test_split):
+        run.records(split)
+    Parallelism(config.parallelism, config.batch_size)
+    optimizer = make_optimizer(config.optimizer, lambda step: 0.0, config.frozen_layers)
+    return jax.eval_shape(
+        lambda: initial_state(run.model, optimizer, run.task.image_size, config.seed)
+    ).params

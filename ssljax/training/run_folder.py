@@ -9,6 +9,7 @@ checkpoints/       see checkpoints.py
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -33,15 +34,13 @@ PACKAGES = (
 
 
 def open_run_folder(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Creates the folder, or makes sure that it belongs to the same run.
+    """Creates the folder and notes what is run, with what.
 
     Raises:
-      InputError: it holds a run with other settings, or cannot be written.
+      InputError: it cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / "config.json").exists():
-            _check_same_run(workdir, config)
         if jax.process_index() == 0:
             write_json(workdir / "config.json", config.to_dict())
             _add_environment(workdir)
@@ -121,10 +120,16 @@ class MetricsLog:
         """Flushes everything."""
         if self._writes:
             self._file.close()
-            self._events.close()
+            with contextlib.suppress(OSError):  # events are a copy of the metrics
+                self._events.close()
 
 
-def _check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
+def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Makes sure that the folder's run has the same settings, but for those that may change.
+
+    Raises:
+      InputError: it has others, or is of another task.
+    """
     before = {key: _plain(value) for key, value in flatten(read_config(workdir))}
     now = {key: _plain(value) for key, value in flatten(config)}
     if before.get("task.name") != now["task.name"]:
