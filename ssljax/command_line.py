@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -113,8 +114,9 @@ class Command:
 
     def _end(self, message: str, code: int) -> None:
         sys.stdout.flush()
-        print(f"{self.name}: {message}", file=sys.stderr)
-        sys.exit(code)
+        print(f"{self.name}: {message}", file=sys.stderr, flush=True)
+        # At once: after a failure, libraries' threads would still print their own view of it.
+        os._exit(code)
 
 
 def _join_config(argv: Sequence[str]) -> list[str]:
@@ -159,7 +161,22 @@ def _terminated(number: int, frame: object) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keeps libraries' notes to developers out of the terminal; their errors stay."""
+    """Keeps what libraries say to developers out of the terminal.
+
+    Their faults still reach the command as exceptions, which end it with one line.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+    def unraisable(event: sys.UnraisableHookArgs) -> None:
+        if "Event loop is closed" not in str(event.exc_value):  # tensorstore's, after a fault
+            sys.__unraisablehook__(event)
+
+    def in_thread(event: threading.ExceptHookArgs) -> None:
+        if not isinstance(event.exc_value, OSError):  # TensorBoard's writer, on a full disk
+            threading.__excepthook__(event)
+
+    sys.unraisablehook = unraisable
+    threading.excepthook = in_thread

@@ -13,7 +13,7 @@ RNG = np.random.default_rng(0)
 
 
 def init(model, size=227):
-    return model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
+    return jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
 
 
 def test_it_has_torchvisions_parameters():
@@ -72,10 +72,11 @@ def test_dropout_hangs_on_the_examples_key_alone():
     params = {"params": init(model, 64)}
     images = jnp.asarray(RNG.normal(size=(4, 64, 64, 3)), jnp.float32)
     keys = jax.random.split(jax.random.key(1), 4)
-    whole = model.apply(params, images, keys)
-    half = model.apply(params, images[2:], keys[2:])
+    apply = jax.jit(model.apply)
+    whole = apply(params, images, keys)
+    half = apply(params, images[2:], keys[2:])
     np.testing.assert_allclose(whole[2:], half, rtol=1e-5, atol=1e-6)
-    assert not np.allclose(whole, model.apply(params, images))
+    assert not np.allclose(whole, apply(params, images))
 
 
 def test_bfloat16_computes_roughly_the_same():
@@ -85,7 +86,7 @@ def test_bfloat16_computes_roughly_the_same():
         model = make_model({"name": "alexnet", "width": 0.25, "dtype": dtype}, num_outputs=5)
         params = init(model, 64)
         assert params["conv1"]["kernel"].dtype == jnp.float32
-        outputs.append(model.apply({"params": params}, images))
+        outputs.append(jax.jit(model.apply)({"params": params}, images))
         assert outputs[-1].dtype == jnp.float32
     np.testing.assert_allclose(*outputs, atol=0.02)
 

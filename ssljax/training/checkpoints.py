@@ -31,8 +31,9 @@ class Checkpoints:
         self._folder = pathlib.Path(workdir).absolute() / "checkpoints"
         self._read_only = read_only
         self._managers: dict[str, ocp.CheckpointManager] = {}
-        # Orbax narrates every file, and where one cannot be written, every task that meets it.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax narrates every file, and where one cannot be written, every task that meets it;
+        # what matters of that comes as an exception.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
     def step(self, kind: str) -> int | None:
