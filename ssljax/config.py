@@ -131,6 +131,8 @@ def check_train_config(config: ConfigDict) -> None:
     Raises:
       InputError: names the key and what would be right.
     """
+    if "arms" in config:
+        raise InputError("--config: this is a study's config; run it with `python -m ssljax.study`")
     check_keys(config, train_config(), free=("task", "model"))
     values = dict(flatten(config))
     for key in _POSITIVE:
@@ -161,6 +163,8 @@ def check_study_config(config: ConfigDict) -> None:
     Raises:
       InputError: names the key and what would be right.
     """
+    if "task" in config:
+        raise InputError("--config: this is a run's config; run it with `python -m ssljax.train`")
     check_keys(config, study_config(), free=("pretexts", "classification", "arms", "settings"))
     if config.seeds < 1:
         raise InputError(f"seeds: {config.seeds} is not above 0")

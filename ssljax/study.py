@@ -37,7 +37,7 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     """
     from ssljax.report import results
 
-    config = config.copy_and_resolve_references()
+    config = config.copy_and_resolve_references().unlock()
     check_study_config(config)
     for name, arm in list(config.arms.items()):
         if arm.start == "weights_file" and not config.weights_file:

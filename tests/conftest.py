@@ -42,7 +42,7 @@ def make_config(data_dir):
     def make(task: str) -> ConfigDict:
         config = config_files.load(f"{REPOSITORY}/tests/tiny.py:{task}")
         config.data.data_dir = data_dir
-        return config
+        return config.lock()  # as flags do
 
     return make
 

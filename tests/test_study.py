@@ -19,7 +19,7 @@ def config(data_dir):
     config = config_files.load(f"{REPOSITORY}/tests/tiny_study.py")
     for run in (config.pretexts.puzzle, config.classification):
         run.data.data_dir = data_dir
-    return config
+    return config.lock()  # as flags do
 
 
 @pytest.fixture

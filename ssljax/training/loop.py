@@ -31,6 +31,9 @@ from ssljax.training.progress import Progress
 from ssljax.training.run import Run, make_run, open_class_names
 from ssljax.training.steps import TrainState, initial_state, make_train_step
 
+# It runs once, in milliseconds; optimising its random numbers would take XLA seconds.
+_COMPILE_FAST = {"xla_backend_optimization_level": 0}
+
 
 def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
     """Trains, or goes on where an earlier call on the same folder stopped.
@@ -120,6 +123,7 @@ class _Loop:
                 self.run.model, self.optimizer, self.run.task.image_size, self.config.seed
             ),
             out_shardings=self.parallelism.replicated(),
+            compiler_options=_COMPILE_FAST if jax.default_backend() == "cpu" else None,
         )()
         first_example, report = 0, None
         if started is not None:
