@@ -94,8 +94,8 @@ def arm_config(start: str = "random", slides_arm: str = "") -> ConfigDict:
     config.frozen_layers = ""
     config.slides_arm = slides_arm
     config.label_fractions = ()  # empty: those of the study
-    config.axis = ""  # a quantity, such as "pretext epochs", that arms of one chart differ in
-    config.axis_value = 0.0
+    # Quantities that arms of a chart differ in, such as {"pretext epochs": 5}.
+    config.axes = ConfigDict()
     return config
 
 
@@ -186,7 +186,7 @@ def check_study_config(config: ConfigDict) -> None:
     if config.classification.task.name != "classification":
         raise InputError(f"classification.task.name: {config.classification.task.name!r} is none")
     for name, arm in config.arms.items():
-        check_keys(arm, arm_config(), prefix=f"arms.{name}.")
+        check_keys(arm, arm_config(), free=("axes",), prefix=f"arms.{name}.")
         if arm.start not in starts:
             raise InputError(f"arms.{name}.start: {arm.start!r}; {nearest(arm.start, starts)}")
         rows = ["", *PUBLISHED]

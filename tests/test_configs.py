@@ -7,7 +7,10 @@ from ssljax.config import check_study_config, check_train_config
 from ssljax.errors import InputError
 from tests.conftest import REPOSITORY
 
-CONFIGS = ["jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py", "quickstart.py"]
+CONFIGS = [
+    "jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py", "quickstart.py",
+    "fashion_mnist.py",
+]  # fmt: skip
 
 
 def test_every_config_is_listed_here():
@@ -56,3 +59,13 @@ def test_mistakes_in_a_study_are_named():
 def test_an_unknown_config_file_names_the_nearest():
     with pytest.raises(InputError, match=r"no file jigsew.py; did you mean 'configs/jigsaw.py'"):
         config_files.find("jigsew.py")
+
+
+def test_fashion_mnist_keeps_its_sides_apart():
+    config = config_files.load(f"{REPOSITORY}/configs/fashion_mnist.py")
+    check_study_config(config)
+    splits = {run.data.train_split for run in config.pretexts.values()}
+    assert splits == {"train[:70%]", "train[:21%]", "train[:7%]"}
+    data = config.classification.data
+    assert (data.train_split, data.validation_split) == ("train[70%:95%]", "train[95%:]")
+    assert data.test_split == "test"

@@ -117,7 +117,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     config.settings.fast = setting_config(3e-3, 1e-5)
     config.arms.puzzle.label_fractions = (0.25,)
     config.arms.puzzle.init_layers = "conv*,fc6,fc7"
-    config.arms.puzzle.axis, config.arms.puzzle.axis_value = "pretext epochs", 2.0
+    config.arms.puzzle.unlock().axes["pretext epochs"] = 2
     results = study.study(config, tmp_path)
 
     assert list(results["arms"]["random"]["labels"]) == ["1", "0.25"]

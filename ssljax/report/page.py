@@ -112,7 +112,7 @@ def _comparisons(results: dict[str, Any]) -> list[str]:
         parts += ["<h2>By share of the labels</h2>", _shares_table(results, shares)]
     if len(shares) > 1:
         parts.append(_row([_label_efficiency(results)]))
-    axes = {arm["axis"] for arm in results["arms"].values() if arm["axis"]}
+    axes = {axis for arm in results["arms"].values() for axis in arm["axes"]}
     if axes:
         figures = [_axis_curve(results, axis) for axis in sorted(axes)]
         parts += ["<h2>By the pretext task's effort</h2>", _row(figures)]
@@ -146,7 +146,7 @@ def _shares_table(results: dict[str, Any], shares: Sequence[str]) -> str:
 def _label_efficiency(results: dict[str, Any]) -> str:
     lines = []
     for index, (name, arm) in enumerate(results["arms"].items()):
-        if arm["axis"]:
+        if len(arm["labels"]) < 2:
             continue
         shares = sorted(arm["labels"].values(), key=lambda share: share["fraction"])
         best = [share["settings"][share["best"]] for share in shares]
@@ -167,8 +167,8 @@ def _label_efficiency(results: dict[str, Any]) -> str:
 
 def _axis_curve(results: dict[str, Any], axis: str) -> str:
     """Top-1 over a quantity in which arms differ, one line per share of the labels."""
-    arms = [arm for arm in results["arms"].values() if arm["axis"] == axis]
-    arms.sort(key=lambda arm: arm["axis_value"])
+    arms = [arm for arm in results["arms"].values() if axis in arm["axes"]]
+    arms.sort(key=lambda arm: arm["axes"][axis])
     lines = []
     shares = sorted({key for arm in arms for key in arm["labels"]}, key=float, reverse=True)
     for index, key in enumerate(shares):
@@ -177,7 +177,7 @@ def _axis_curve(results: dict[str, Any], axis: str) -> str:
         lines.append(
             Curve(
                 f"{100 * float(key):g} % of the labels",
-                [arm["axis_value"] for arm in points],
+                [arm["axes"][axis] for arm in points],
                 [summary["mean"]["top1"] for summary in best],
                 index,
                 spread=[summary["std"]["top1"] if summary["std"] else 0.0 for summary in best],

@@ -86,7 +86,9 @@ def collect(
     arms: dict[str, Any] = {}
     for cell, outcomes in done.items():
         description = {
-            key: value for key, value in config.arms[cell.arm].items() if key != "label_fractions"
+            key: value
+            for key, value in config.arms[cell.arm].to_dict().items()
+            if key != "label_fractions"
         }
         arm = arms.setdefault(cell.arm, {**description, "labels": {}})
         share = arm["labels"].setdefault(

@@ -1,0 +1,98 @@
+"""Does the puzzle help, and when? The slides' question on the full Fashion-MNIST.
+
+    python -m ssljax.study --config=configs/fashion_mnist.py --workdir=runs/fashion_mnist
+
+Needs TFDS's `fashion_mnist` as ArrayRecord (docs/data.md). 42,000 images without labels for the
+pretext tasks, 15,000 with labels, 3,000 for validation, the 10,000 of `test` for the table. AlexNet
+at an eighth of its width on pictures of 108 pixels, which two cores can train. Not run yet.
+"""
+
+from ml_collections import ConfigDict
+
+from ssljax.config import arm_config, setting_config, study_config, train_config
+
+EPOCHS = 12  # of the better puzzle
+PRETEXT_IMAGES = 42_000
+ALL_BUT_LAST = "conv*,fc6,fc7"
+
+
+def get_config() -> ConfigDict:
+    """The slides' puzzles, a better one, and how much of it is needed."""
+    config = study_config()
+    config.label_fractions = (1.0, 0.1, 0.05, 0.01)
+    config.label_epochs = (20, 40, 60, 100)
+    config.settings.slides = setting_config(learning_rate=1e-4, weight_decay=1e-3)
+    config.settings.fast = setting_config(learning_rate=1e-3, weight_decay=1e-5)
+
+    config.classification = _on_fashion_mnist(train_config())
+    config.classification.task = ConfigDict({"name": "classification"})
+    config.classification.data.train_split = "train[70%:95%]"
+    config.classification.epochs = 20
+    config.arms.random = arm_config("random", slides_arm="random")
+
+    for name, grid in (("slides_2x2", 2), ("slides_3x3", 3)):
+        # With the slides' weight decay the puzzle stops learning after a few epochs.
+        config.pretexts[name] = _puzzle(grid, gap=0, weight_decay=1e-3, epochs=6)
+        config.arms[name] = arm_config(name, slides_arm="pretext")
+
+    config.pretexts.better = _better()
+    config.arms.better = _all_but_last("better")
+    config.arms.better.axes = ConfigDict(
+        {"pretext epochs": EPOCHS, "pretext images": PRETEXT_IMAGES}
+    )
+    config.arms.better_convolutions = arm_config("better")
+    for epochs in (2, 5):
+        name = f"better_{epochs}_epochs"
+        config.pretexts[name] = _better()
+        config.pretexts[name].epochs = epochs
+        config.arms[name] = _all_but_last(name)
+        config.arms[name].label_fractions = (0.05,)
+        config.arms[name].axes = ConfigDict({"pretext epochs": epochs})
+    for percent in (10, 30):
+        name = f"better_{percent}_percent_of_the_images"
+        config.pretexts[name] = _better()
+        config.pretexts[name].data.train_split = f"train[:{70 * percent // 100}%]"
+        config.arms[name] = _all_but_last(name)
+        config.arms[name].label_fractions = (0.05,)
+        config.arms[name].axes = ConfigDict({"pretext images": PRETEXT_IMAGES * percent // 100})
+    return config
+
+
+def _better() -> ConfigDict:
+    """A puzzle that cannot be solved by matching edges or brightness, and that goes on learning."""
+    return _puzzle(3, gap=6, normalize_tiles=True, weight_decay=1e-5, epochs=EPOCHS)
+
+
+def _puzzle(
+    grid: int, *, gap: int, weight_decay: float, epochs: int, normalize_tiles: bool = False
+) -> ConfigDict:
+    config = _on_fashion_mnist(train_config())
+    config.task = ConfigDict(
+        {
+            "name": "jigsaw",
+            "grid": grid,
+            "tile": config.data.image_size // grid,
+            "gap": gap,
+            "normalize_tiles": normalize_tiles,
+        }
+    )
+    config.epochs = epochs
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.weight_decay = weight_decay
+    return config
+
+
+def _all_but_last(pretext: str) -> ConfigDict:
+    arm = arm_config(pretext)
+    arm.init_layers = ALL_BUT_LAST
+    return arm
+
+
+def _on_fashion_mnist(config: ConfigDict) -> ConfigDict:
+    config.data.dataset = "fashion_mnist"
+    config.data.train_split = "train[:70%]"
+    config.data.validation_split = "train[95%:]"
+    config.data.test_split = "test"
+    config.data.image_size = 108
+    config.model.width = 0.125
+    return config
