@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, ClassVar
 
@@ -132,8 +133,11 @@ def find_bad_images(
     photographs: Iterable[Photograph], threads: int
 ) -> Iterator[tuple[Photograph, str | None]]:
     """Decodes every photograph; yields each with what is wrong with it, or None."""
+    rows = iter(photographs)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(lambda row: (row, _fault(row)), photographs)
+        # In parts, for the pool would take note of every photograph at once.
+        while part := list(itertools.islice(rows, 1024)):
+            yield from pool.map(lambda row: (row, _fault(row)), part)
 
 
 def _fault(photograph: Photograph) -> str | None:
