@@ -111,13 +111,13 @@ def test_data_is_checked_before_anything_is_trained(in_repository, config, tmp_p
 def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     in_repository, config, tmp_path
 ):
-    config.seeds = 2
+    config.unlock().seeds = 2
     config.label_fractions, config.label_epochs = (1.0, 0.25), (2, 4)
     config.settings.slides = setting_config(1e-4, 1e-3)
     config.settings.fast = setting_config(3e-3, 1e-5)
     config.arms.puzzle.label_fractions = (0.25,)
     config.arms.puzzle.init_layers = "conv*,fc6,fc7"
-    config.arms.puzzle.unlock().axes["pretext epochs"] = 2
+    config.arms.puzzle.axes["pretext epochs"] = 2
     results = study.study(config, tmp_path)
 
     assert list(results["arms"]["random"]["labels"]) == ["1", "0.25"]

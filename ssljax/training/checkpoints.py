@@ -156,7 +156,10 @@ class Checkpoints:
 
     def last_good(self) -> str:
         """For messages: the checkpoint to fall back on."""
-        step = self.step(LATEST)
+        # From the disk: a manager counts the checkpoint that it could not finish.
+        fresh = Checkpoints(self._folder.parent, read_only=True)
+        step = fresh.step(LATEST)
+        fresh.close()
         if step is None:
             return "no checkpoint was complete before"
         return f"the last good checkpoint is {self._folder / LATEST / str(step)}"
