@@ -269,6 +269,8 @@ def test_a_run_is_tied_to_what_it_started_from(make_config, pretext_run, tmp_pat
     shutil.copytree(pretext_run, moved)
     config = make_config("classification")
     config.epochs = 1
+    (tmp_path / "random").mkdir()  # a start that was killed before its first checkpoint
+    (tmp_path / "random" / "init.json").write_text("{}")
     train(config, tmp_path / "random")
     config.init_from = str(moved)
     before = (tmp_path / "random" / "config.json").read_bytes()

@@ -147,6 +147,8 @@ class _Loop:
         run_folder.open_run_folder(self.workdir, self.config)
         if report:
             run_folder.write_json(self.workdir / "init.json", report)
+        elif started is None:  # of a start that never came to a checkpoint
+            (self.workdir / "init.json").unlink(missing_ok=True)
         self.first_step = first_example // self.config.batch_size
         self.state: TrainState = state
         self.step = int(state.step)
