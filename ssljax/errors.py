@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 
 class InputError(Exception):
     """The user's input cannot be used; the message names what is wrong and what would be right.
@@ -27,11 +25,6 @@ class Interrupted(Exception):
     def exit_code(self) -> int:
         """The shell's convention: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signal_number
-
-    @property
-    def signal_name(self) -> str:
-        """For example `SIGTERM`."""
-        return signal.Signals(self.signal_number).name
 
 
 def nearest(name: str, known: list[str]) -> str:

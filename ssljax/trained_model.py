@@ -136,7 +136,7 @@ def _pixels(picture: Picture, size: int) -> np.ndarray:
             raise InputError(f"expected uint8[H, W, 3], got {picture.dtype}{list(picture.shape)}")
         return image_files.square(Image.fromarray(picture), size, None)
     if isinstance(picture, Image.Image):
-        return image_files.square(picture.convert("RGB"), size, None)
+        return image_files.square(image_files.upright_rgb(picture), size, None)
     name = "the given bytes"
     if not isinstance(picture, bytes):
         name = str(picture)

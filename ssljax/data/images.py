@@ -32,14 +32,16 @@ def decode(data: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            return _rgb(ImageOps.exif_transpose(image))
+            return upright_rgb(image)
     except UnidentifiedImageError as error:
         raise ImageError(f"it is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # on damaged files Pillow's readers raise all sorts of errors
         raise ImageError(str(error) or type(error).__name__) from error
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Turns a loaded picture of any mode as its EXIF orientation says, into 8-bit RGB."""
+    image = ImageOps.exif_transpose(image)
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16") or image.mode == "I":

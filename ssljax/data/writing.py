@@ -20,21 +20,18 @@ from ssljax.errors import InputError
 STALE_SECONDS = 3600
 
 
-def prepare(builder: tfds.core.DatasetBuilder) -> bool:
+def prepare(builder: tfds.core.DatasetBuilder) -> None:
     """Prepares the builder's data set as ArrayRecord, unless it is already there.
 
     Args:
       builder: made with `file_format='array_record'`.
-
-    Returns:
-      Whether anything was written.
 
     Raises:
       InputError: the disk is full or the folder cannot be written; nothing half-written stays.
     """
     target = pathlib.Path(builder.data_dir)
     if builder.is_prepared():
-        return False
+        return
     root = next(parent for parent in target.parents if parent.exists())
     _remove_stale(target)
     config = tfds.download.DownloadConfig(try_download_gcs=False, register_checksums=False)
@@ -45,14 +42,13 @@ def prepare(builder: tfds.core.DatasetBuilder) -> bool:
             builder.download_and_prepare(download_dir=scratch, download_config=config)
     except (OSError, RuntimeError) as error:  # ArrayRecord's writer raises RuntimeError
         if builder.is_prepared():
-            return False  # another process was faster
+            return  # another process was faster
         full = f"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)}"
         why = "the disk is full" if re.search(full, str(error)) else str(error)
         raise InputError(f"cannot write {target}: {why}") from error
     finally:
         if not builder.is_prepared():
             _remove_empty(target, root)
-    return True
 
 
 def _remove_stale(target: pathlib.Path) -> None:

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 POOLED = 6  # the side of the feature map that fc6 sees
 
 
