@@ -57,3 +57,15 @@ def test_features_of_a_layer(classification_run, pretext_run, pictures):
 def test_mistakes_are_named(pretext_run, call, said):
     with pytest.raises(InputError, match=said):
         call(ssljax.load_run(pretext_run))
+
+
+def test_an_opened_picture_is_turned_upright_like_its_file(classification_run, pictures, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.png"
+    Image.fromarray(pictures[0]).save(path, exif=exif)
+    model = ssljax.load_run(classification_run)
+    with Image.open(path) as opened:
+        outputs = model.outputs([path, opened, pictures[0]])
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4)
+    assert not np.allclose(outputs[0], outputs[2], rtol=1e-4)
