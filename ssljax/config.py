@@ -39,6 +39,7 @@ def train_config() -> ConfigDict:
     config.data.std = (0.5, 0.5, 0.5)
     config.data.label_fraction = 1.0  # trains on this share of each class; 5 % are part of 10 %
     config.data.threads = 2  # that read and decode
+    config.data.cache = ""  # "ram" keeps decoded pictures after the first epoch
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"
@@ -57,8 +58,9 @@ def train_config() -> ConfigDict:
     config.frozen_layers = ""  # which layers are not trained; all but the last: linear evaluation
 
     config.parallelism = "jit"  # or "pmap"
+    config.validate_every_epochs = 1  # and after the last one
     config.log_every_steps = 50
-    config.checkpoint_every_steps = 0  # beside the one at the end of each epoch
+    config.checkpoint_every_steps = 0  # beside the one before each validation
     return config
 
 
@@ -109,6 +111,7 @@ CHANGEABLE = (
     "epochs",
     "data.data_dir",
     "data.threads",
+    "data.cache",
     "init_from",  # may have moved; what was loaded from it may not have changed
     "parallelism",
     "checkpoint_every_steps",
@@ -116,12 +119,14 @@ CHANGEABLE = (
 
 _POSITIVE = (
     "epochs", "batch_size", "model.width", "data.image_size", "optimizer.learning_rate",
-    "schedule.every_epochs", "schedule.factor", "log_every_steps", "data.label_fraction",
+    "schedule.every_epochs", "schedule.factor", "validate_every_epochs", "log_every_steps",
+    "data.label_fraction",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "seed", "data.threads", "optimizer.weight_decay", "optimizer.b1", "optimizer.b2",
     "optimizer.eps", "optimizer.momentum", "checkpoint_every_steps", "model.dropout",
 )  # fmt: skip
+_CHOICES = {"data.cache": ("", "ram")}
 _BELOW_ONE = ("model.dropout", "optimizer.b1", "optimizer.b2", "optimizer.momentum")
 
 
@@ -141,6 +146,9 @@ def check_train_config(config: ConfigDict) -> None:
     for key in _NOT_NEGATIVE:
         if not values[key] >= 0:
             raise InputError(f"{key}: {values[key]} is below 0")
+    for key, known in _CHOICES.items():
+        if values[key] not in known:
+            raise InputError(f"{key}: {values[key]!r} is none of {', '.join(map(repr, known))}")
     for key in _BELOW_ONE:
         if not values[key] < 1:
             raise InputError(f"{key}: {values[key]} is not below 1")

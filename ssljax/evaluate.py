@@ -33,6 +33,7 @@ def evaluate(
     import jax
     import numpy as np
 
+    from ssljax.data.pictures import Pictures
     from ssljax.trained_model import load_run
     from ssljax.training.evaluation import Evaluator
     from ssljax.training.metrics import MetricSums
@@ -44,7 +45,7 @@ def evaluate(
     records = run.records(split)
 
     total, labels, predicted = MetricSums(), [], []
-    for batch, sums, outputs in Evaluator(run, records).batches(model.params):
+    for batch, sums, outputs in Evaluator(run, Pictures(records)).batches(model.params):
         total.add(jax.device_get(sums))
         labels.append(batch["label"][batch["mask"]])
         predicted.append(np.asarray(outputs).argmax(axis=-1)[batch["mask"]])

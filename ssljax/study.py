@@ -105,8 +105,9 @@ def _classification(
         run.data.label_fraction = cell.fraction
     if config.label_epochs:
         epochs = config.label_epochs[list(config.label_fractions).index(cell.fraction)]
-        # The decay keeps its place in the schedule when that is stretched.
-        run.schedule.every_epochs = max(1, round(run.schedule.every_epochs * epochs / run.epochs))
+        # Decay and validation keep their places in a schedule that is stretched.
+        for setting, key in ((run.schedule, "every_epochs"), (run, "validate_every_epochs")):
+            setting[key] = max(1, round(setting[key] * epochs / run.epochs))
         run.epochs = epochs
     if cell.setting:
         name += f"-{cell.setting}"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ssljax.data import pipeline
+from ssljax.data.pictures import Pictures
 from ssljax.errors import InputError
 from ssljax.training.optimizers import make_optimizer
 from ssljax.training.parallelism import Parallelism
@@ -29,7 +30,7 @@ def run_sgd(config, mode: str, count: int):
     )()
     step = parallelism.train_step(make_train_step(run.model, run.task, optimizer, seed=0))
     batches = pipeline.batches(
-        run.records(config.data.train_split), run.task,
+        Pictures(run.records(config.data.train_split)), run.task,
         batch_size=config.batch_size, epochs=5, seed=0, train=True, random_crop=True,
     )  # fmt: skip
     losses = []

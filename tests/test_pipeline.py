@@ -6,6 +6,7 @@ import pytest
 
 from ssljax.data import images, pipeline
 from ssljax.data.order import PADDING, Order, record_rng
+from ssljax.data.pictures import Pictures, open_pictures
 from ssljax.data.prepare import prepare_deep_fashion
 from ssljax.data.records import open_records
 from ssljax.errors import InputError
@@ -28,7 +29,7 @@ def read(records, **options):
     settings = {
         "batch_size": 8, "epochs": 2, "seed": 1, "train": True, "random_crop": True, "threads": 2,
     }  # fmt: skip
-    return list(pipeline.batches(records, TASK, **{**settings, **options}))
+    return list(pipeline.batches(Pictures(records), TASK, **{**settings, **options}))
 
 
 def assert_same(left, right):
@@ -39,6 +40,21 @@ def assert_same(left, right):
 @pytest.mark.parametrize("threads", [1, 4])
 def test_threads_change_nothing(records, threads):
     assert_same(read(records, threads=threads), read(records, threads=0))
+
+
+def test_keeping_decoded_pictures_changes_nothing(records, monkeypatch):
+    [kept] = open_pictures("ram", records, size=32)
+    fresh = read(records, epochs=3)
+    settings = {"batch_size": 8, "epochs": 3, "seed": 1, "train": True, "random_crop": True}
+    assert_same(list(pipeline.batches(kept, TASK, **settings)), fresh)
+    monkeypatch.setattr(type(records), "__getitem__", None)  # nothing is read again
+    assert_same(list(pipeline.batches(kept, TASK, **settings)), fresh)
+
+
+def test_pictures_that_do_not_fit_into_memory_are_refused(records, monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda name: 100)
+    with pytest.raises(InputError, match=r"data.cache: 30 .* GB are free"):
+        open_pictures("ram", records, size=32)
 
 
 def test_any_step_can_be_the_first(records):

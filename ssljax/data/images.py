@@ -51,25 +51,32 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def square(image: Image.Image, size: int, rng: np.random.Generator | None) -> np.ndarray:
+def square(
+    picture: Image.Image | np.ndarray, size: int, rng: np.random.Generator | None
+) -> np.ndarray:
     """Crops a square of the smaller side and resizes it.
 
     Args:
-      image: an RGB picture of any size.
+      picture: of any size: an RGB picture, or uint8[H, W, 3].
       size: the side of the result, in pixels.
       rng: draws where the square lies along the longer side; None takes the centre.
 
     Returns:
       uint8[size, size, 3].
     """
-    width, height = image.size
+    width, height = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
     side = min(width, height)
     slack = max(width, height) - side
     offset = slack // 2 if rng is None else int(rng.integers(slack + 1))
     left, top = (offset, 0) if width > height else (0, offset)
-    if slack:
+    if isinstance(picture, np.ndarray):
+        picture = picture[top : top + side, left : left + side]
+        if side == size:
+            return picture
+        picture = Image.fromarray(picture)
+    elif slack:
         # Cropping first keeps the resize from mixing in pixels outside of the square.
-        image = image.crop((left, top, left + side, top + side))
+        picture = picture.crop((left, top, left + side, top + side))
     if side != size:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(picture)

@@ -18,8 +18,7 @@ import numpy as np
 
 from ssljax.data import images
 from ssljax.data.order import PADDING, Order, record_rng
-from ssljax.data.records import Records
-from ssljax.errors import InputError
+from ssljax.data.pictures import Pictures
 from ssljax.tasks.task import Task
 
 HostBatch = dict[str, np.ndarray]
@@ -29,7 +28,7 @@ HostBatch = dict[str, np.ndarray]
 class ReadExample:
     """Turns an (epoch, record) pair into one example; runs on the reader threads."""
 
-    records: Records
+    pictures: Pictures
     task: Task
     seed: int
     train: bool
@@ -43,11 +42,7 @@ class ReadExample:
         if record == PADDING:
             image, label = np.zeros((size, size, 3), np.uint8), 0
         else:
-            data, label = self.records[record]
-            try:
-                picture = images.decode(data)
-            except images.ImageError as error:
-                raise InputError(f"{self.records.name}: record {record}: {error}") from error
+            picture, label = self.pictures[record]
             image = images.square(picture, size, rng if self.random_crop else None)
         return {
             "image": image,
@@ -59,7 +54,7 @@ class ReadExample:
 
 
 def batches(
-    records: Records,
+    pictures: Pictures,
     task: Task,
     *,
     batch_size: int,
@@ -86,7 +81,7 @@ def batches(
       InputError: a record that cannot be decoded.
     """
     order = Order(
-        num_records=len(records),
+        num_records=len(pictures),
         batch_size=batch_size,
         epochs=epochs,
         shuffle=train,
@@ -94,7 +89,7 @@ def batches(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    read = ReadExample(records, task, seed, train, random_crop)
+    read = ReadExample(pictures, task, seed, train, random_crop)
     steps = grain.MapDataset.source(order).map(read).batch(order.local_batch_size)
     # Buffered elements are whole batches: each thread works on one, and one more waits for it.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from ssljax.data import pipeline
-from ssljax.data.records import Records
+from ssljax.data.pictures import Pictures
 from ssljax.training.metrics import MetricSums
 from ssljax.training.parallelism import Parallelism
 from ssljax.training.run import Run
@@ -18,8 +18,8 @@ from ssljax.training.steps import make_evaluation_step
 class Evaluator:
     """A compiled evaluation step and the split that it runs over."""
 
-    def __init__(self, run: Run, records: Records):
-        self._run, self._records = run, records
+    def __init__(self, run: Run, pictures: Pictures):
+        self._run, self._pictures = run, pictures
         # Rounded up to the devices of this machine, which need not be the one that trained.
         devices = jax.device_count()
         self._batch_size = -(-run.config.batch_size // devices) * devices
@@ -35,7 +35,7 @@ class Evaluator:
         config = self._run.config
         params = jax.device_put(params, self._parallelism.replicated())
         host = pipeline.batches(
-            self._records,
+            self._pictures,
             self._run.task,
             batch_size=self._batch_size,
             epochs=1,

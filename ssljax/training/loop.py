@@ -18,6 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax.data import pipeline
+from ssljax.data.pictures import open_pictures
 from ssljax.data.subset import label_fraction
 from ssljax.errors import InputError, Interrupted, TrainingFailed
 from ssljax.training import initialization, run_folder
@@ -77,11 +78,15 @@ class _Loop:
         self.run, self.config, self.workdir = run, config, workdir
 
         # ------------------------------------------------------------------ data
-        self.records = label_fraction(
-            run.records(config.data.train_split), config.data.label_fraction, config.seed
+        self.pictures, validation = open_pictures(
+            config.data.cache,
+            label_fraction(
+                run.records(config.data.train_split), config.data.label_fraction, config.seed
+            ),
+            run.records(config.data.validation_split),
+            size=run.task.image_size,
         )
-        validation = run.records(config.data.validation_split)
-        self.steps_per_epoch = -(-len(self.records) // config.batch_size)
+        self.steps_per_epoch = -(-len(self.pictures) // config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
 
         # ------------------------------------------------------------------ devices and steps
@@ -161,14 +166,14 @@ class _Loop:
     def train(self) -> None:
         """Runs to the end of the last epoch."""
         # Latest is written before validation; so validation may be what an interruption cut off.
-        if self.step and self.step % self.steps_per_epoch == 0:
+        if self.step and self.validates():
             self.validate()
         if self.step == self.total_steps:
             print(f"{self.workdir} is trained to step {self.step} already", file=sys.stderr)
             return
         batches = pipeline.DevicePrefetch(
             pipeline.batches(
-                self.records,
+                self.pictures,
                 self.run.task,
                 batch_size=self.config.batch_size,
                 epochs=self.config.epochs,
@@ -197,10 +202,10 @@ class _Loop:
             if epoch_ends or self.step % self.config.log_every_steps == 0:
                 self.log_interval(batches)
             every = self.config.checkpoint_every_steps
-            if epoch_ends or (every and self.step % every == 0):
+            if self.validates() or (every and self.step % every == 0):
                 self.save_latest()
             self.stop_if_interrupted()
-            if epoch_ends:
+            if self.validates():
                 self.validate()
                 self.start_interval(batches)
 
@@ -292,8 +297,13 @@ class _Loop:
         )
 
     # ---------------------------------------------------------------------- validation
+    def validates(self) -> bool:
+        """Whether there is a validation after this step."""
+        every = self.config.validate_every_epochs * self.steps_per_epoch
+        return self.step % every == 0 or self.step == self.total_steps
+
     def validate(self) -> None:
-        """Validates once an epoch, and keeps the parameters if they are the best so far."""
+        """Validates, and keeps the parameters if they are the best so far."""
         assert self.log is not None
         epoch_sums, self.epoch_sums = self.epoch_sums, MetricSums()
         rows = [row for row in self.log.rows if row["kind"] == "validation"]
