@@ -20,14 +20,15 @@ def get_config() -> ConfigDict:
     """The slides' puzzles, a better one, and how much of it is needed."""
     config = study_config()
     config.label_fractions = (1.0, 0.1, 0.05, 0.01)
-    config.label_epochs = (20, 40, 60, 100)
+    config.label_epochs = (15, 30, 60, 100)
     config.settings.slides = setting_config(learning_rate=1e-4, weight_decay=1e-3)
     config.settings.fast = setting_config(learning_rate=1e-3, weight_decay=1e-5)
 
     config.classification = _on_fashion_mnist(train_config())
     config.classification.task = ConfigDict({"name": "classification"})
     config.classification.data.train_split = "train[70%:95%]"
-    config.classification.epochs = 20
+    config.classification.epochs = 15
+    config.classification.schedule.every_epochs = 4
     config.arms.random = arm_config("random", slides_arm="random")
 
     for name, grid in (("slides_2x2", 2), ("slides_3x3", 3)):

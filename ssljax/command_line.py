@@ -93,7 +93,7 @@ class Command:
 
         0: done. 1: training failed. 2: a user's mistake. 130 or 143: Ctrl-C or SIGTERM.
         """
-        _quiet_libraries()
+        quiet_libraries()
         signal.signal(signal.SIGTERM, _terminated)
         try:
             positional = self.parse(sys.argv[1:])
@@ -160,7 +160,7 @@ def _terminated(number: int, frame: object) -> None:
     raise Interrupted(number, "terminated")
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Keeps what libraries say to developers out of the terminal.
 
     Their faults still reach the command as exceptions, which end it with one line.

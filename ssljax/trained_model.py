@@ -115,7 +115,7 @@ def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:
         if name not in TASKS:
             raise InputError(f"{workdir}: unknown task {name!r}; {nearest(name, list(TASKS))}")
         kind, step = checkpoints.find(checkpoint or TASKS[name].hand_over)
-        run = make_run(config, tuple(checkpoints.metadata(kind, step)["class_names"]))
+        run = make_run(config, checkpoints.class_names(kind, step))
         like = jax.eval_shape(
             run.model.init,
             jax.random.key(0),

@@ -221,8 +221,39 @@ def test_a_damaged_checkpoint_is_named(make_config, tmp_path):
     for path in folder.glob("params/**/d/*"):
         path.write_bytes(path.read_bytes()[:10])
     config.epochs = 2
-    with pytest.raises(InputError, match=f"checkpoint {folder} is damaged"):
+    with pytest.raises(
+        InputError, match=rf"checkpoint {folder} is damaged: .*beside it there is best \(step 7\)"
+    ):
         train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", ["missing params", "missing data", "missing file", "truncated"])
+def test_the_checkpoint_before_a_damaged_one_restores(make_config, tmp_path, capsys, damage):
+    config = make_config("jigsaw")
+    train(config, tmp_path / "undisturbed")
+    shutil.copytree(tmp_path / "undisturbed", tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / "latest" / "14"
+    if damage.startswith("missing ") and damage != "missing file":
+        shutil.rmtree(newest / damage.split()[1])
+    largest = max(newest.rglob("optimizer/**/d/*"), key=lambda path: path.stat().st_size)
+    if damage == "missing file":
+        largest.unlink()
+    if damage == "truncated":
+        largest.write_bytes(largest.read_bytes()[:-1000])
+    config.epochs = 3
+    for folder in ("undisturbed", "run"):
+        train(config, tmp_path / folder)
+    said = capsys.readouterr().err
+    assert f"checkpoint {newest} is damaged" in said
+    assert "beside it there is best (step 14), latest (step 7); going on from step 7" in said
+    assert (tmp_path / "run/checkpoints/damaged/14").is_dir()
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        latest_params(tmp_path / "run"),
+        latest_params(tmp_path / "undisturbed"),
+    )
+    rows = [untimed(read_metrics(tmp_path / name)) for name in ("run", "undisturbed")]
+    assert rows[0] == rows[1]
 
 
 def test_a_folder_that_cannot_be_written_is_named(make_config, tmp_path):

@@ -1,9 +1,9 @@
 """Checkpoints with orbax: the latest, to go on from, and the best, to be used.
 
-    checkpoints/latest/STEP/   params, optimizer, data, metadata
+    checkpoints/latest/STEP/   params, optimizer, data, metadata; the last two are kept
     checkpoints/best/STEP/     params, metadata
 
-Both are written asynchronously and appear whole or not at all; an older one is removed only after
+All are written asynchronously and appear whole or not at all; an older one is removed only after
 the newer one is complete. This is the one module that knows orbax.
 """
 
@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import pathlib
+import shutil
+import sys
 from typing import Any
 
 import jax
@@ -21,6 +23,11 @@ from ssljax.errors import InputError, TrainingFailed
 from ssljax.training.steps import TrainState
 
 LATEST, BEST = "latest", "best"
+_KEPT = {LATEST: 2, BEST: 1}  # of two latest ones, one is left if the disk damages the other
+
+
+class DamagedCheckpoint(InputError):
+    """A checkpoint has a missing or broken file."""
 
 
 class Checkpoints:
@@ -38,9 +45,12 @@ class Checkpoints:
 
     def step(self, kind: str) -> int | None:
         """The step of the latest or the best checkpoint, or None."""
+        return max(self._steps(kind), default=None)
+
+    def _steps(self, kind: str) -> list[int]:
         if not (self._folder / kind).is_dir():
-            return None
-        return self._manager(kind).latest_step()
+            return []
+        return list(self._manager(kind).all_steps())
 
     def save_latest(self, state: TrainState, data: dict, metadata: dict) -> None:
         """Starts to write everything that a run needs to go on.
@@ -72,7 +82,9 @@ class Checkpoints:
         )
 
     def restore_latest(self, state: TrainState) -> tuple[TrainState, dict]:
-        """Restores the latest checkpoint.
+        """Restores the latest checkpoint, or the one before it if that is damaged.
+
+        A damaged one is kept in `checkpoints/damaged`.
 
         Args:
           state: a state of the same shapes, placed on the devices as the restored one shall be.
@@ -81,10 +93,20 @@ class Checkpoints:
           The state, and data as it was saved.
 
         Raises:
-          InputError: the checkpoint is of another architecture, or damaged.
+          InputError: the checkpoint is of another architecture, or all there are are damaged.
         """
-        step = self.step(LATEST)
-        assert step is not None
+        steps = sorted(self._steps(LATEST))
+        try:
+            return self._restore_latest(steps[-1], state)
+        except DamagedCheckpoint as error:
+            if len(steps) < 2:
+                raise
+            restored = self._restore_latest(steps[-2], state)
+            self._put_aside(steps[-1])
+            print(f"{error}; going on from step {steps[-2]}", file=sys.stderr)
+            return restored
+
+    def _restore_latest(self, step: int, state: TrainState) -> tuple[TrainState, dict]:
         self._check_shapes(LATEST, step, state.params)
         optimizer = {"step": state.step, "state": state.opt_state}
         items = self._restore(
@@ -105,18 +127,26 @@ class Checkpoints:
         Raises:
           InputError: there is none.
         """
-        there = {kind: self.step(kind) for kind in (BEST, LATEST)}
-        for kind, step in there.items():
-            if step is not None and wanted in (kind, str(step)):
-                return kind, step
-        have = ", ".join(
-            f"{kind} (step {step})" for kind, step in there.items() if step is not None
-        )
-        raise InputError(f"no checkpoint {wanted!r} in {self._folder}; there is {have or 'none'}")
+        for kind in (BEST, LATEST):
+            for step in sorted(self._steps(kind), reverse=True):
+                if wanted in (kind, str(step)):
+                    return kind, step
+        raise InputError(f"no checkpoint {wanted!r} in {self._folder}; there is {self._listing()}")
 
     def metadata(self, kind: str, step: int) -> dict:
         """What was saved beside the parameters."""
         return self._restore(kind, step, metadata=ocp.args.JsonRestore())["metadata"]
+
+    def class_names(self, kind: str, step: int) -> tuple[str, ...]:
+        """The class names of a checkpoint's data set; none if it has no labels.
+
+        Raises:
+          InputError: they were not saved, or cannot be read.
+        """
+        names = (self.metadata(kind, step) or {}).get("class_names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise self._damaged(kind, step, "it has no class_names")
+        return tuple(names)
 
     def restore_params(self, kind: str, step: int, like: Any = None) -> Any:
         """Parameters alone; without `like`, in the shapes they were saved in, on the first device.
@@ -174,16 +204,21 @@ class Checkpoints:
             }
             if kind == BEST:
                 handlers = {key: handlers[key] for key in ("params", "metadata")}
-            self._managers[kind] = ocp.CheckpointManager(
-                self._folder / kind,
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=1,
-                    read_only=self._read_only,
-                    create=not self._read_only,
-                    cleanup_tmp_directories=not self._read_only,
-                ),
-                item_handlers=handlers,
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=_KEPT[kind],
+                read_only=self._read_only,
+                create=not self._read_only,
+                cleanup_tmp_directories=not self._read_only,
             )
+            try:
+                self._managers[kind] = ocp.CheckpointManager(
+                    self._folder / kind, options=options, item_handlers=handlers
+                )
+            except (ValueError, TypeError, AttributeError, KeyError) as error:
+                raise DamagedCheckpoint(
+                    f"a checkpoint in {self._folder / kind} is damaged: {_first_line(error)}; "
+                    "move it out of there"
+                ) from error
         return self._managers[kind]
 
     def _save(self, kind: str, step: int, **items: Any) -> None:
@@ -202,17 +237,33 @@ class Checkpoints:
         try:
             return self._manager(kind).restore(step, args=ocp.args.Composite(**items))
         except Exception as error:
-            raise InputError(
-                f"checkpoint {self._folder / kind / str(step)} is damaged: {_first_line(error)}"
-            ) from error
+            raise self._damaged(kind, step, _first_line(error)) from error
+
+    def _damaged(self, kind: str, step: int, fault: str) -> DamagedCheckpoint:
+        return DamagedCheckpoint(
+            f"checkpoint {self._folder / kind / str(step)} is damaged: {fault}; "
+            f"beside it there is {self._listing(but=(kind, step))}"
+        )
+
+    def _listing(self, but: tuple[str, int] | None = None) -> str:
+        """For messages: all checkpoints but one."""
+        there = [(kind, step) for kind in (BEST, LATEST) for step in self._steps(kind)]
+        return ", ".join(f"{k} (step {step})" for k, step in there if (k, step) != but) or "none"
+
+    def _put_aside(self, step: int) -> None:
+        """Makes room for the checkpoint that the run will write again at this step."""
+        self._manager(LATEST).close()
+        del self._managers[LATEST]
+        aside = self._folder / "damaged"
+        aside.mkdir(exist_ok=True)
+        shutil.rmtree(aside / str(step), ignore_errors=True)
+        (self._folder / LATEST / str(step)).rename(aside / str(step))
 
     def _shapes(self, kind: str, step: int) -> Any:
         try:
             return self._manager(kind).item_metadata(step)["params"].tree
         except Exception as error:
-            raise InputError(
-                f"checkpoint {self._folder / kind / str(step)} is damaged: {_first_line(error)}"
-            ) from error
+            raise self._damaged(kind, step, _first_line(error)) from error
 
     def _check_shapes(self, kind: str, step: int, params: Any) -> None:
         saved, wanted = flat_shapes(self._shapes(kind, step)), flat_shapes(params)

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ssljax.config import CHANGEABLE, flatten
+from ssljax.config import CHANGEABLE, check_train_config, flatten, train_config
 from ssljax.errors import InputError
 
 PACKAGES = (
@@ -52,15 +52,30 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     """The resolved config of a run.
 
     Raises:
-      InputError: the folder holds no run.
+      InputError: the folder holds no run, or a damaged one.
     """
     path = pathlib.Path(workdir) / "config.json"
     try:
-        return ConfigDict(json.loads(path.read_text()))
+        config = _with_defaults(json.loads(path.read_text()), train_config().to_dict())
+        check_train_config(config)
+        return config
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{workdir} is not a run folder: it has no config.json") from error
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _with_defaults(config: Any, defaults: dict[str, Any]) -> ConfigDict:
+    """Adds what a run of an earlier version did not have yet; a task is never missing."""
+    missing = {key: value for key, value in defaults.items() if key not in config and key != "task"}
+    groups = {
+        key: _with_defaults(config[key], value)
+        for key, value in defaults.items()
+        if isinstance(value, dict) and isinstance(config.get(key), dict) and key != "task"
+    }
+    return ConfigDict({**config, **missing, **groups})
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -76,18 +91,30 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a last row that was cut short is left out."""
+    """The rows of metrics.jsonl; a last row that was cut short is left out.
+
+    Raises:
+      InputError: another row is damaged.
+    """
+    path = pathlib.Path(workdir) / "metrics.jsonl"
     try:
-        lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
+        *lines, cut = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    for number, line in enumerate([*lines, cut] if _is_row(cut) else lines, start=1):
+        if not _is_row(line):
+            raise InputError(f"{path}, line {number} is damaged; mend or remove it")
+        rows.append(json.loads(line))
     return rows
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and "kind" in row and type(row.get("step")) is int
 
 
 class MetricsLog:

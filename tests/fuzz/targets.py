@@ -1,0 +1,186 @@
+"""What reads strangers' files, each with the files that it starts from.
+
+A target takes a folder in which one file was damaged. It may succeed or raise `InputError`; it may
+raise nothing else, run nothing, and change no file outside the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pathlib
+import shutil
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from ssljax import config_files
+from ssljax.data import images
+from ssljax.data.deep_fashion_lists import read_listing
+from ssljax.errors import InputError
+from ssljax.models import torch_weights
+from tests.deep_fashion_folder import write_folder
+
+REPOSITORY = pathlib.Path(__file__).parent.parent.parent
+
+
+class Target:
+    """A reader, a folder of good files, and which of them are damaged."""
+
+    def __init__(self, seed_folder: pathlib.Path):
+        self.folder = seed_folder
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Writes the good files."""
+        raise NotImplementedError
+
+    def files(self) -> list[pathlib.Path]:
+        """The good files that can be damaged."""
+        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+
+    def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
+        """Reads a copy of the folder in which one file is damaged."""
+        raise NotImplementedError
+
+
+class AnnotationLists(Target):
+    """DeepFashion's four lists."""
+
+    def prepare(self) -> None:
+        """See `Target`."""
+        write_folder(self.folder, images=8)
+
+    def files(self) -> list[pathlib.Path]:
+        """The lists only; the photographs are another target."""
+        return sorted(self.folder.rglob("*.txt"))
+
+    def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
+        """Every path that is accepted must lie in the folder."""
+        for photograph in read_listing(folder).photographs:
+            assert folder.resolve() in photograph.path.resolve().parents, photograph
+
+
+class Images(Target):
+    """Pictures of every format and of several modes."""
+
+    def prepare(self) -> None:
+        """See `Target`."""
+        rng = np.random.default_rng(0)
+        small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+        picture = small.resize((64, 48))
+        for kind, options in (
+            ("JPEG", {"quality": 80}), ("PNG", {}), ("GIF", {}), ("BMP", {}), ("WEBP", {}),
+        ):  # fmt: skip
+            picture.save(self.folder / f"rgb.{kind.lower()}", kind, **options)
+        picture.save(self.folder / "progressive.jpeg", progressive=True)
+        picture.convert("CMYK").save(self.folder / "cmyk.jpeg")
+        for mode in ("L", "P", "RGBA", "1"):
+            picture.convert(mode).save(self.folder / f"{mode}.png")
+        Image.fromarray(rng.integers(0, 2**16, (48, 64), np.uint16)).save(self.folder / "16bit.png")
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        picture.save(self.folder / "turned.jpeg", exif=exif)
+
+    def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
+        """Decodes and crops as a reader thread does."""
+        try:
+            picture = images.decode(damaged.read_bytes())
+        except images.ImageError as error:
+            raise InputError(str(error)) from error
+        pixels = images.square(picture, 32, np.random.default_rng(0))
+        assert pixels.shape == (32, 32, 3)
+        assert pixels.dtype == np.uint8
+
+
+class Weights(Target):
+    """PyTorch's two containers and safetensors."""
+
+    def prepare(self) -> None:
+        """See `Target`."""
+        import safetensors.torch
+        import torch
+
+        from ssljax.models import make_model
+
+        model = make_model({"name": "alexnet", "width": 1 / 64}, num_outputs=3)
+        import jax
+
+        params = model.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))["params"]
+        state = {
+            name: torch.from_numpy(np.array(value))
+            for name, value in torch_weights.to_state_dict(params).items()
+        }
+        torch.save(state, self.folder / "new.pth")
+        torch.save(state, self.folder / "old.pth", _use_new_zipfile_serialization=False)
+        safetensors.torch.save_file(state, self.folder / "weights.safetensors")
+
+    def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
+        """Loads the damaged file."""
+        torch_weights.load_alexnet(damaged)
+
+
+class RunFolders(Target):
+    """A finished run: config, metrics, initialisation report, checkpoints."""
+
+    def prepare(self) -> None:
+        """See `Target`."""
+        from ssljax.training.loop import train
+
+        config = config_files.load(f"{REPOSITORY}/tests/tiny.py:classification")
+        config.data.data_dir = str(self.folder.parent / "tfds")
+        config.data.train_split, config.data.validation_split = "images[:32]", "images[32:64]"
+        config.epochs, config.model.width = 1, 1 / 64
+        train(config, self.folder)
+        shutil.rmtree(self.folder / "checkpoints" / "latest")
+        for path in self.folder.glob("events.*"):
+            path.unlink()
+
+    def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
+        """Loads the run as a library does, and its metrics as a report does."""
+        from ssljax.trained_model import load_run
+        from ssljax.training.run_folder import read_metrics
+
+        load_run(folder)
+        read_metrics(folder)
+
+
+class ResumedRuns(RunFolders):
+    """The same, gone on with."""
+
+    def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
+        """What a start looks at before it trains."""
+        from ssljax.training import initialization, run_folder
+
+        config = config_files.load(f"{REPOSITORY}/tests/tiny.py:classification")
+        with contextlib.suppress(InputError):
+            run_folder.check_same_run(folder, config)
+        initialization.check_same_start(folder, config)
+        config.init_from = str(folder)
+        initialization.load_source(config)
+        run_folder.MetricsLog(folder, step=1).close()
+        for line in (folder / "metrics.jsonl").read_text().splitlines():
+            json.loads(line)
+
+
+TARGETS: dict[str, type[Target]] = {
+    "annotation lists": AnnotationLists,
+    "images": Images,
+    "weights": Weights,
+    "run folders": RunFolders,
+    "resumed runs": ResumedRuns,
+}
+
+
+def quietly(function: Callable[[], None]) -> None:
+    """Keeps what libraries print about damaged files to themselves."""
+    with (
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        function()
