@@ -19,7 +19,7 @@ from ssljax.training.run_folder import read_metrics
 from tests.conftest import REPOSITORY
 from tests.test_training import latest_params, untimed
 
-ENTRY_POINTS = ["train", "evaluate", "study", "predict", "data.prepare"]
+ENTRY_POINTS = ["train", "evaluate", "study", "predict", "weights", "data.prepare"]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
 
 

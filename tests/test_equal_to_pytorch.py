@@ -9,11 +9,13 @@ import numpy as np
 import optax
 import pytest
 
+from ssljax import load_run, weights
 from ssljax.errors import InputError
 from ssljax.models import make_model, torch_weights
 from ssljax.training.optimizers import adam, step_decay
 
 torch = pytest.importorskip("torch", reason="needs the extra `torch`")
+safetensors_torch = pytest.importorskip("safetensors.torch", reason="needs the extra `torch`")
 
 RNG = np.random.default_rng(0)
 
@@ -106,6 +108,55 @@ def test_a_file_of_weights_round_trips(tmp_path):
         back = torch_weights.to_state_dict(params)
         for key, tensor in theirs.state_dict().items():
             np.testing.assert_array_equal(back[key], tensor.numpy())
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_go_through_a_run_folder_and_back(tmp_path, suffix):
+    theirs = torch_alexnet(5, width=0.125)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    names = ("a", "b", "c", "d", "e")
+    weights.import_weights(tmp_path / "theirs.pth", tmp_path / "run", names)
+    model = load_run(tmp_path / "run")
+    pictures = [RNG.integers(0, 256, (224, 224, 3), np.uint8) for _ in range(3)]
+    normalised = (np.stack(pictures) / 255 - weights.IMAGENET_MEAN) / weights.IMAGENET_STD
+    expected = theirs(torch.from_numpy(normalised.transpose(0, 3, 1, 2)).float())
+    np.testing.assert_allclose(model.outputs(pictures), expected.detach().numpy(), atol=1e-5)
+    assert {name for name, _ in model.classify(pictures)[0]} == set(names)
+
+    file = tmp_path / f"ours.{suffix}"
+    weights.export_weights(tmp_path / "run", file, "best")
+    other = torch_alexnet(5, width=0.125)
+    if suffix == "pth":
+        state = torch.load(file, weights_only=True)
+    else:
+        state = safetensors_torch.load_file(file)
+    other.load_state_dict(state, strict=True)
+    torch.testing.assert_close(
+        other(torch.from_numpy(normalised.transpose(0, 3, 1, 2)).float()), expected, rtol=0, atol=0
+    )
+    for function, arguments, said in (
+        (weights.export_weights, (tmp_path / "run", file, "best"), "exists already"),
+        (weights.export_weights, (tmp_path / "run", tmp_path / "x.onnx", ""), "ends in .pth"),
+        (weights.export_weights, (tmp_path / "run", tmp_path / "no/x.pth", ""), "cannot write"),
+        (weights.import_weights, (tmp_path / "theirs.pth", tmp_path / "run"), "exists already"),
+        (weights.import_weights, (tmp_path / "theirs.pth", tmp_path / "new", names[:4]),
+         "has 4 names, .* has 5 outputs"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            function(*arguments)
+    assert not (tmp_path / "new").exists()
+
+
+def test_tensors_that_do_not_fit_each_other_are_listed(tmp_path):
+    state = torch_alexnet(3, width=0.0625).state_dict()
+    state["features.3.weight"] = state["features.3.weight"][:, :2]
+    state["classifier.4.bias"] = torch.zeros(9)
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(InputError) as error:
+        weights.import_weights(tmp_path / "odd.pth", tmp_path / "run")
+    assert "features.3 has kernel (5, 5, 2, 12), expected (5, 5, 4, 12)" in str(error.value)
+    assert "classifier.4 has bias (9,), expected (256,)" in str(error.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):

@@ -102,9 +102,41 @@ def to_state_dict(params: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarr
     return tensors
 
 
-def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+def check_suffix(path: pathlib.Path) -> None:
+    """Makes sure that a path is that of a known kind of file."""
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: a file of weights ends in {', '.join(SUFFIXES)}")
+
+
+def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes a state dict.
+
+    Raises:
+      InputError: what writes such files is not installed.
+      OSError: the file cannot be written.
+    """
+    check_suffix(path)
+    try:
+        if path.suffix in TORCH_SUFFIXES:
+            import torch
+
+            copies = {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
+            with open(path, "wb") as file:  # torch's own errors about files are no OSErrors
+                torch.save(copies, file)
+        else:
+            import safetensors.numpy
+
+            path.write_bytes(safetensors.numpy.save(dict(tensors), metadata={"format": "pt"}))
+    except ImportError as error:
+        raise _not_installed(path, error) from error
+
+
+def _not_installed(path: pathlib.Path, error: ImportError) -> InputError:
+    return InputError(f"{path} needs {error.name}; install it with `pip install ssljax[torch]`")
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    check_suffix(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
@@ -119,9 +151,7 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
             tensors = safetensors.numpy.load_file(path)
     except ImportError as error:
-        raise InputError(
-            f"{path}: reading it needs {error.name}; install it with `pip install ssljax[torch]`"
-        ) from error
+        raise _not_installed(path, error) from error
     except Exception as error:  # on damaged files both readers raise all sorts of errors
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} cannot be read as a state dict of tensors: {said}") from error
