@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
         config.arms[name].axes = ConfigDict({"pretext images": PRETEXT_IMAGES * percent // 100})
 
     # What makes the difference: the layers carried over, or what they learned.
-    config.arms.slides_3x3_all_but_last = _at_five_percent(_all_but_last("slides_3x3"))
+    config.arms.slides_2x2_all_but_last = _at_five_percent(_all_but_last("slides_2x2"))
     config.arms.better_convolutions = _at_five_percent(arm_config("better"))
     # Linear evaluation: only the last layer is trained.
     config.arms.random_frozen = _at_five_percent(arm_config("random"))

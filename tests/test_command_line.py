@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import pathlib
 import random
 import signal
 import subprocess
 import sys
-import time
 
-import jax
-import numpy as np
 import pytest
 
-from ssljax.training.run_folder import read_metrics
+from tests import kills
 from tests.conftest import REPOSITORY
-from tests.test_training import latest_params, untimed
+from tests.kills import ENVIRONMENT
 
 ENTRY_POINTS = ["train", "evaluate", "study", "predict", "weights", "data.prepare"]
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
 
 
 def command(*arguments: str) -> list[str]:
@@ -93,46 +87,28 @@ def test_a_users_mistake_ends_in_one_line_and_code_2(arguments, said):
     assert not (REPOSITORY / "x").exists()
 
 
-def tiny(data_dir: str, folder: pathlib.Path) -> list[str]:
-    return [
-        "train", "--config=tests/tiny.py:classification", f"--workdir={folder}",
-        f"--config.data.data_dir={data_dir}", "--config.epochs=30", "--config.batch_size=8",
-    ]  # fmt: skip
-
-
 def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
     """Ctrl-C, SIGTERM and SIGKILL at random moments; the same command goes on each time."""
-    run(*tiny(data_dir, tmp_path / "undisturbed"))
-    folder = tmp_path / "killed"
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
+    arguments = kills.command(undisturbed, data_dir, epochs=12)
+    subprocess.run(arguments, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
+    arguments = kills.command(folder, data_dir, epochs=12)
     rng = random.Random(0)
-    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
-        already = len(read_metrics(folder))
-        process = subprocess.Popen(
-            command(*tiny(data_dir, folder)), cwd=REPOSITORY, env=ENVIRONMENT,
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        while process.poll() is None and len(read_metrics(folder)) < already + 9:
-            time.sleep(0.01)
-        time.sleep(rng.random() / 2)
-        process.send_signal(number)
-        start = time.monotonic()
-        _, errors = process.communicate(timeout=60)
+    for number, writing in (
+        (signal.SIGTERM, False), (signal.SIGKILL, True), (signal.SIGINT, True),
+        (signal.SIGKILL, False), (signal.SIGKILL, True),
+    ):  # fmt: skip
+        result = kills.kill(arguments, folder, number, rng.random() / 4, writing)
         if number == signal.SIGKILL:
-            assert process.returncode == -signal.SIGKILL
+            assert result["exit code"] == -signal.SIGKILL
             continue
-        assert time.monotonic() - start < 15
-        assert process.returncode == 128 + number, errors
-        assert "a checkpoint was saved at step" in errors
-        assert "Traceback" not in errors
-    run(*tiny(data_dir, folder))
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        latest_params(folder),
-        latest_params(tmp_path / "undisturbed"),
-    )
-    killed, undisturbed = (read_metrics(path) for path in (folder, tmp_path / "undisturbed"))
-    assert untimed(killed) == untimed(undisturbed)
-    assert len(json.loads((folder / "environment.json").read_text())) == 4
+        assert result["seconds"] < 15
+        assert result["exit code"] == 128 + number, result["errors"]
+        assert "a checkpoint was saved at step" in result["errors"]
+        assert "Traceback" not in result["errors"]
+    subprocess.run(arguments, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
+    assert kills.same(folder, undisturbed)
+    assert len(json.loads((folder / "environment.json").read_text())) == 6
 
 
 def test_from_deep_fashions_folder_to_a_prediction(tmp_path):

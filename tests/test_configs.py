@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from ssljax import config_files, tasks
 from ssljax.config import check_study_config, check_train_config
+from ssljax.data.prepare import prepare_deep_fashion
 from ssljax.errors import InputError
+from ssljax.training.loop import train
+from ssljax.training.run_folder import read_metrics
+from tests import golden
 from tests.conftest import REPOSITORY
-
-CONFIGS = [
-    "jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py", "quickstart.py",
-    "fashion_mnist.py",
-]  # fmt: skip
+from tests.deep_fashion_folder import write_folder
+from tests.golden import CONFIGS
 
 
 def test_every_config_is_listed_here():
@@ -30,6 +33,50 @@ def test_every_config_passes_its_checks_and_names_all_options(name):
         check_train_config(run)
         task = dict(run.task)
         assert set(tasks.options(tasks.TASKS[task.pop("name")])) == set(task)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_resolves_to_its_golden_file(name):
+    assert golden.resolved(name) == golden.path(name).read_text(), "see `python -m tests.golden`"
+
+
+def one_step_runs():
+    """The training runs of all configs, each once, cut to one step."""
+    runs = {}
+    for name in CONFIGS:
+        config = config_files.load(f"{REPOSITORY}/configs/{name}")
+        whole = {"": config}
+        if "arms" in config:
+            whole = {**config.pretexts, "classification": config.classification}
+        for part, run in whole.items():
+            run = run.copy_and_resolve_references()
+            run.epochs = 1
+            if run.data.dataset.startswith("deep_fashion"):
+                run.batch_size = 32  # the generated folder has no more pictures
+            else:
+                run.data.dataset = "fashion_mnist_10k"
+                run.data.train_split = "images[:64]"
+                run.data.validation_split = run.data.test_split = "images[64:96]"
+            runs.setdefault(run.to_json(sort_keys=True), pytest.param(run, id=f"{name} {part}"))
+    return list(runs.values())
+
+
+@pytest.fixture(scope="module")
+def deep_fashion(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("deep_fashion")
+    write_folder(folder / "source", images=60, longest=300)
+    prepare_deep_fashion("slides", str(folder / "source"), str(folder / "tfds"))
+    return str(folder / "tfds")
+
+
+@pytest.mark.parametrize("config", one_step_runs())
+def test_one_step_of_every_config(config, deep_fashion, data_dir, tmp_path):
+    slides = config.data.dataset.startswith("deep_fashion")
+    config.data.data_dir = deep_fashion if slides else data_dir
+    train(config, tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
+    assert [(row["kind"], row["step"]) for row in rows] == [("train", 1), ("validation", 1)]
+    shutil.rmtree(tmp_path / "run")  # full-size checkpoints are large
 
 
 def test_the_slides_settings():

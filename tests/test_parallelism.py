@@ -1,46 +1,20 @@
-"""One, two and four devices, under jit and pmap, compute the same."""
+"""One, two and four devices, under jit and pmap, and two processes, compute the same."""
 
 from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from ssljax.data import pipeline
-from ssljax.data.pictures import Pictures
 from ssljax.errors import InputError
-from ssljax.training.optimizers import make_optimizer
 from ssljax.training.parallelism import Parallelism
-from ssljax.training.run import make_run, open_class_names
-from ssljax.training.steps import initial_state, make_evaluation_step, make_train_step
-
-STEPS = 20
-
-
-def run_sgd(config, mode: str, count: int):
-    """Twenty steps of plain SGD, with dropout; Adam would hide a gradient N times too large."""
-    run = make_run(config, open_class_names(config))
-    parallelism = Parallelism(mode, config.batch_size, jax.devices()[:count])
-    optimizer = make_optimizer(
-        {"name": "sgd", "weight_decay": 1e-3, "momentum": 0.0}, lambda step: 0.05
-    )
-    state = jax.jit(
-        lambda: initial_state(run.model, optimizer, run.task.image_size, seed=0),
-        out_shardings=parallelism.replicated(),
-    )()
-    step = parallelism.train_step(make_train_step(run.model, run.task, optimizer, seed=0))
-    batches = pipeline.batches(
-        Pictures(run.records(config.data.train_split)), run.task,
-        batch_size=config.batch_size, epochs=5, seed=0, train=True, random_crop=True,
-    )  # fmt: skip
-    losses = []
-    for _, batch in zip(range(STEPS), batches, strict=False):
-        state, sums = step(state, parallelism.put(batch))
-        losses.append(float(sums["loss"][0] / sums["loss"][1]))
-    sums, outputs = parallelism.evaluation_step(make_evaluation_step(run.model, run.task))(
-        state.params, parallelism.put(batch)
-    )
-    return losses, jax.device_get(state.params), jax.device_get(sums), np.asarray(outputs)
+from tests.conftest import REPOSITORY
+from tests.plain_sgd import run_sgd
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +34,35 @@ def test_losses_and_parameters_after_twenty_steps(reference, mode, count):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), got[1], params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), got[2], sums)
     np.testing.assert_allclose(got[3], outputs, atol=1e-5)
+
+
+def test_two_processes_of_two_devices(reference, data_dir, tmp_path):
+    _, (losses, params, sums, outputs) = reference
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.plain_sgd", str(index), "2", port, data_dir,
+             str(tmp_path / f"{index}.npz")],
+            cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True,
+        )
+        for index in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    results = [np.load(tmp_path / f"{index}.npz") for index in range(2)]
+    for got in results:
+        np.testing.assert_allclose(got["losses"], losses, rtol=1e-5)
+        for layer, leaves in params.items():
+            for name, leaf in leaves.items():
+                np.testing.assert_allclose(got[f"{layer} {name}"], leaf, atol=2e-6)
+        for name, values in sums.items():
+            np.testing.assert_allclose(got[name], np.array(values), rtol=1e-4)
+    together = np.concatenate([got["outputs"] for got in results])
+    np.testing.assert_allclose(together, outputs, atol=1e-5)
 
 
 def test_a_batch_that_does_not_divide_is_refused():

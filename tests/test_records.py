@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import io
 
+import hypothesis
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from ssljax.data import fashion_mnist_10k, images
@@ -92,3 +95,21 @@ def test_a_data_set_without_random_access_is_named(tmp_path):
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(InputError, match="prepare it with file_format='array_record'"):
         open_records("unlabelled", "train", str(tmp_path))
+
+
+@given(st.integers(0, 100), st.integers(0, 100))
+@hypothesis.settings(max_examples=15)
+def test_slices_of_a_split_are_disjoint_and_leave_nothing_out(data_dir, one, other):
+    low, high = sorted((one, other))
+    whole = open_records("fashion_mnist_10k", "images", data_dir)
+    start = 0
+    for split in (f"images[:{low}%]", f"images[{low}%:{high}%]", f"images[{high}%:]"):
+        try:
+            part = open_records("fashion_mnist_10k", split, data_dir)
+        except InputError as error:
+            assert "has no examples" in str(error)  # noqa: PT017, the slice may be empty
+            continue
+        assert part[0] == whole[start]
+        start += len(part)
+        assert part[len(part) - 1] == whole[start - 1]
+    assert start == len(whole)

@@ -105,6 +105,8 @@ def open_records(
     except (ValueError, KeyError, AssertionError) as error:
         known = {name: info.num_examples for name, info in builder.info.splits.items()}
         said = " ".join(str(error).split())
+        if "can not be of 0 length" in said:  # array_record's words for an empty slice
+            raise InputError(f"{where} has no examples") from error
         raise InputError(f"split {split!r} of {dataset}: {said} (prepared: {known})") from error
     if not len(source):
         raise InputError(f"{where} has no examples")

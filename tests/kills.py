@@ -1,0 +1,135 @@
+"""Kills a run again and again and compares its end with an undisturbed one's.
+
+    python -m tests.kills [--times=20] [--seed=0]
+
+Prints a row per kill: the signal, the step of the last checkpoint, and whether a checkpoint was
+being written. Ends with exit code 1 if parameters, optimiser or metrics differ in one bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+from ssljax.training.run_folder import read_metrics
+
+REPOSITORY = pathlib.Path(__file__).parent.parent
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+TIMED = re.compile("images_per_second|input_wait")
+
+
+def command(folder: pathlib.Path, data_dir: str, epochs: int) -> list[str]:
+    """A run of 25 steps an epoch, with a checkpoint every 5."""
+    return [
+        sys.executable, "-m", "ssljax.train", "--config=tests/tiny.py:classification",
+        f"--workdir={folder}", f"--config.data.data_dir={data_dir}", f"--config.epochs={epochs}",
+        "--config.batch_size=8", "--config.checkpoint_every_steps=5",
+    ]  # fmt: skip
+
+
+def being_written(folder: pathlib.Path) -> bool:
+    """Whether an unfinished checkpoint lies in the run folder."""
+    return any((folder / "checkpoints").glob("*/*tmp*"))
+
+
+def kill(
+    arguments: list[str], folder: pathlib.Path, number: int, wait: float, writing: bool
+) -> dict[str, Any]:
+    """Starts the run, kills it a while after it has begun to train, and tells how it ended.
+
+    Args:
+      number: the signal.
+      wait: seconds to wait after three more rows of metrics.
+      writing: strike while a checkpoint is being written.
+    """
+    already = len(read_metrics(folder))
+    process = subprocess.Popen(
+        arguments, cwd=REPOSITORY, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and len(read_metrics(folder)) < already + 3:
+        time.sleep(0.01)
+    time.sleep(wait)
+    while process.poll() is None and writing and not being_written(folder):
+        pass
+    process.send_signal(number)
+    start = time.monotonic()
+    _, errors = process.communicate(timeout=120)
+    steps = [int(path.name) for path in folder.glob("checkpoints/latest/*") if path.name.isdigit()]
+    return {
+        "signal": signal.Signals(number).name,
+        "exit code": process.returncode,
+        "seconds": time.monotonic() - start,
+        "step": max(steps, default=0),
+        "unfinished": being_written(folder),
+        "errors": errors,
+    }
+
+
+def state(folder: pathlib.Path) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Every array of the latest checkpoint, and the metrics without what was timed."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    latest = folder / "checkpoints" / "latest"
+    step = max(int(path.name) for path in latest.iterdir() if path.name.isdigit())
+    checkpointer = ocp.StandardCheckpointer()
+    arrays = [
+        np.asarray(leaf)
+        for item in ("params", "optimizer")
+        for leaf in jax.tree.leaves(checkpointer.restore(latest / str(step) / item))
+    ]
+    checkpointer.close()
+    rows = [
+        {key: value for key, value in row.items() if not TIMED.match(key)}
+        for row in read_metrics(folder)
+    ]
+    return arrays, rows
+
+
+def same(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Whether two runs ended with the same parameters, optimiser state and metrics, to the bit."""
+    (arrays, rows), (other_arrays, other_rows) = state(one), state(other)
+    return (
+        len(arrays) == len(other_arrays)
+        and all(np.array_equal(a, b) for a, b in zip(arrays, other_arrays, strict=True))
+        and rows == other_rows
+    )
+
+
+def main() -> None:
+    """Runs once undisturbed, then kills, restarts and compares."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [pathlib.Path(scratch, name) for name in ("undisturbed", "killed")]
+        commands = [command(folder, f"{scratch}/tfds", 4 * options.times) for folder in folders]
+        subprocess.run(commands[0], cwd=REPOSITORY, env=ENVIRONMENT, check=True)
+        for index in range(options.times):
+            result = kill(commands[1], folders[1], signal.SIGKILL, rng.random(), index % 2 == 1)
+            print(
+                f"kill {index + 1:2}  {result['signal']}  last checkpoint at step {result['step']}"
+                + ("  while one was being written" if result["unfinished"] else ""),
+                flush=True,
+            )
+        subprocess.run(commands[1], cwd=REPOSITORY, env=ENVIRONMENT, check=True)
+        equal = same(*folders)
+    print("bit-equal to the undisturbed run" if equal else "DIFFERENT from the undisturbed run")
+    raise SystemExit(0 if equal else 1)
+
+
+if __name__ == "__main__":
+    main()
