@@ -143,7 +143,8 @@ class Checkpoints:
         Raises:
           InputError: they were not saved, or cannot be read.
         """
-        names = (self.metadata(kind, step) or {}).get("class_names")
+        metadata = self.metadata(kind, step)
+        names = metadata.get("class_names") if isinstance(metadata, dict) else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise self._damaged(kind, step, "it has no class_names")
         return tuple(names)

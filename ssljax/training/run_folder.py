@@ -63,7 +63,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
         raise InputError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{workdir} is not a run folder: it has no config.json") from error
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     broken = 0
     for name in names:
         keep = pathlib.Path(arguments.keep) / name.replace(" ", "-")
-        counts = fuzz(name, 60 * arguments.minutes / len(names), arguments.seed, keep)
+        counts = fuzz(name, arguments.seed, keep, seconds=60 * arguments.minutes / len(names))
         broken += counts["broke"]
         values = (counts["inputs"], counts["refused"], counts["read"], counts["broke"])
         print("{:18} {:9,} {:9,} {:9,} {:6,}".format(name, *values), end=" ")
@@ -53,8 +53,14 @@ def main() -> None:
     raise SystemExit(1 if broken else 0)
 
 
-def fuzz(name: str, seconds: float, seed: int, keep: pathlib.Path) -> dict[str, int]:
-    """Damages one file after another until the time is over."""
+def fuzz(
+    name: str,
+    seed: int,
+    keep: pathlib.Path,
+    seconds: float = float("inf"),
+    inputs: float = float("inf"),
+) -> dict[str, int]:
+    """Damages one file after another until the time is over or all inputs were tried."""
     rng = random.Random(f"{name} {seed}")
     counts = dict.fromkeys(("inputs", "refused", "read", "broke"), 0)
     seen: set[str] = set()
@@ -66,7 +72,7 @@ def fuzz(name: str, seconds: float, seed: int, keep: pathlib.Path) -> dict[str, 
         contents = [path.read_bytes() for path in files]
         outside = _listing(pathlib.Path(scratch), copy)
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end and counts["inputs"] < inputs:
             index = rng.randrange(len(files))
             damaged = copy / files[index].relative_to(good)
             shutil.copytree(good, copy)
