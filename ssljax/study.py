@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -13,16 +15,21 @@ from ml_collections import ConfigDict
 from ssljax.command_line import Command
 from ssljax.config import check_study_config
 from ssljax.errors import InputError
+from ssljax.training.lock import Busy, lock
 
 if TYPE_CHECKING:
     from ssljax.report.results import Cell, Outcome
+
+
+_WAIT = 2  # seconds until looking again for a run that another process has in hand
 
 
 def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     """Trains every pretext task and every arm, tests them, and writes the report.
 
     Each run has a folder, such as `seed-0/pretext-NAME` or `seed-0/arm-NAME`. What is finished is
-    not done again, so the same call goes on where an interrupted one stopped.
+    not done again, so the same call goes on where an interrupted one stopped; and several processes
+    that make the same call at once share the runs among them.
 
     Args:
       config: see `ssljax.config.study_config`.
@@ -51,18 +58,43 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     pretexts: dict[str, list[Outcome]] = {name: [] for name in config.pretexts}
     cells: dict[results.Cell, list[Outcome]] = {}
     for index in range(config.seeds):
+        seed_folder = folder / f"seed-{index}"
+        runs: dict[Any, tuple[ConfigDict, pathlib.Path, str]] = {}
         for name, pretext in config.pretexts.items():
             run = pretext.copy_and_resolve_references()
             run.seed += index
-            pretexts[name].append(_run(run, folder / f"seed-{index}" / f"pretext-{name}"))
+            runs[name] = (run, seed_folder / f"pretext-{name}", "")
         for cell in results.cells(config):
-            if index and cell.setting not in results.repeated(cell, cells):
-                continue
-            run, run_folder = _classification(config, cell, folder / f"seed-{index}", index)
-            cells.setdefault(cell, []).append(_run(run, run_folder))
+            if not index or cell.setting in results.repeated(cell, cells):
+                runs[cell] = (
+                    *_classification(config, cell, seed_folder, index),
+                    config.arms[cell.arm].start,
+                )
+        for key, outcome in _finish(runs).items():
+            (pretexts if key in config.pretexts else cells).setdefault(key, []).append(outcome)
     collected = results.collect(config, pretexts, cells)
-    _write(collected, folder)
+    with contextlib.suppress(Busy), lock(folder / ".lock", "the report is being written"):
+        _write(collected, folder)
     return collected
+
+
+def _finish(runs: dict[Any, tuple[ConfigDict, pathlib.Path, str]]) -> dict[Any, Outcome]:
+    """Trains and tests every run, but for those that another process has in hand.
+
+    Args:
+      runs: by key: the config, the folder, and the key of the run that has to be finished before.
+    """
+    outcomes: dict[Any, Outcome] = {}
+    while len(outcomes) < len(runs):
+        before = len(outcomes)
+        for key, (config, folder, needed) in runs.items():
+            if key in outcomes or (needed in runs and needed not in outcomes):
+                continue
+            with contextlib.suppress(Busy), lock(folder.with_name(f".{folder.name}.lock"), ""):
+                outcomes[key] = _run(config, folder)
+        if len(outcomes) == before:
+            time.sleep(_WAIT)
+    return {key: outcomes[key] for key in runs}
 
 
 def _preflight(config: ConfigDict) -> None:
@@ -177,7 +209,8 @@ def cli() -> None:
     command = Command(
         "ssljax-study",
         "Runs a study: pretext tasks, the arms that start from them, their tests and a report.\n"
-        "The same command on the same folder goes on where it stopped.",
+        "The same command on the same folder goes on where it stopped; started several times at\n"
+        "once, on several GPUs say, the processes share the runs among them.",
         "python -m ssljax.study --config=configs/study.py --workdir=DIR [--config.a.b=value]",
     )
     command.config()

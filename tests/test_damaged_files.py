@@ -72,7 +72,10 @@ def test_metrics_with_a_damaged_row_lose_none(run, damage):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("_CHECKPOINT_METADATA", '{"init_timestamp_nsecs": 1, "x": 1, "custom_metadata": {"a": 1}}'),
+        (
+            "_CHECKPOINT_METADATA",
+            '{"init_timestamp_nsecs": 1, "x": 1, "custom_metadata": {"a": 1}}',
+        ),
         ("metadata/metadata", "{}"),
         ("metadata/metadata", "[1, 2]"),
         ("metadata/metadata", '{"class_names": [1]}'),

@@ -4,6 +4,8 @@ import html.parser
 import json
 import os
 import statistics
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +13,7 @@ from ssljax import config_files, study
 from ssljax.config import setting_config
 from ssljax.errors import InputError, Interrupted
 from ssljax.report import page
+from ssljax.training.run_folder import read_metrics
 from tests.conftest import REPOSITORY
 
 
@@ -99,6 +102,26 @@ def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
     text = " ".join(html_page.words)
     for said in ("52.2", "47.4", "puzzle ends", "2 seeds", "of 4 right", "guessing", "±"):
         assert said in text, said
+
+
+def test_two_processes_share_the_runs(data_dir, tmp_path):
+    arguments = [
+        sys.executable, "-m", "ssljax.study", "--config=tests/tiny_study.py",
+        f"--workdir={tmp_path}", f"--config.pretexts.puzzle.data.data_dir={data_dir}",
+        f"--config.classification.data.data_dir={data_dir}",
+    ]  # fmt: skip
+    processes = [
+        subprocess.Popen(arguments, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
+        assert "Traceback" not in errors
+    for name in ("pretext-puzzle", "arm-puzzle", "arm-random"):
+        rows = read_metrics(tmp_path / "seed-0" / name)
+        assert [row["step"] for row in rows if row["kind"] == "validation"] == [7, 14]
+    assert (tmp_path / "report.html").exists()
 
 
 def test_data_is_checked_before_anything_is_trained(in_repository, config, tmp_path):

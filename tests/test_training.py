@@ -13,6 +13,7 @@ import pytest
 from ssljax.errors import InputError, TrainingFailed
 from ssljax.training import initialization
 from ssljax.training.checkpoints import Checkpoints
+from ssljax.training.lock import lock
 from ssljax.training.loop import train
 from ssljax.training.run_folder import read_metrics
 
@@ -260,6 +261,19 @@ def test_a_folder_that_cannot_be_written_is_named(make_config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--workdir: cannot write"):
         train(make_config("jigsaw"), tmp_path / "file" / "run")
+
+
+def test_two_processes_in_one_folder_are_refused(make_config, tmp_path):
+    config = make_config("jigsaw")
+    config.epochs = 1
+    train(config, tmp_path / "run")
+    config.epochs = 2
+    with (
+        lock(tmp_path / "run" / ".lock", ""),
+        pytest.raises(InputError, match="another process is training in .*/run"),
+    ):
+        train(config, tmp_path / "run")
+    train(config, tmp_path / "run")
 
 
 def test_frozen_layers_stay_and_the_others_learn(make_config, pretext_run, tmp_path):

@@ -7,6 +7,7 @@ was not.
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import sys
 import time
@@ -25,6 +26,7 @@ from ssljax.training import initialization, run_folder
 from ssljax.training.checkpoints import BEST, LATEST, Checkpoints
 from ssljax.training.evaluation import Evaluator
 from ssljax.training.interruption import Interruption
+from ssljax.training.lock import lock
 from ssljax.training.metrics import MetricSums
 from ssljax.training.optimizers import make_optimizer, step_decay
 from ssljax.training.parallelism import Parallelism
@@ -53,9 +55,9 @@ def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
     """
     run = make_run(config, open_class_names(config))
     loop = _Loop(run, pathlib.Path(workdir))
-    with Interruption() as loop.interruption:
+    with Interruption() as loop.interruption, contextlib.ExitStack() as locks:
         try:
-            loop.start()
+            loop.start(locks)
             loop.train()
             loop.checkpoints.wait()
         except OSError as error:
@@ -109,11 +111,17 @@ class _Loop:
         self.interval_images = 0.0
 
     # ---------------------------------------------------------------------- start
-    def start(self) -> None:
+    def start(self, locks: contextlib.ExitStack) -> None:
         """Sets the state, from the latest checkpoint, other weights, or fresh; then the folder.
 
         Nothing is written before all of that has worked.
+
+        Args:
+          locks: keeps the folder from other processes until it is closed.
         """
+        held = self.workdir.is_dir()
+        if held:
+            self.lock(locks)
         started = self.checkpoints.step(LATEST)
         if started is not None:
             run_folder.check_same_run(self.workdir, self.config)
@@ -149,6 +157,8 @@ class _Loop:
                 "fingerprint": initialization.fingerprint(source, self.config.init_layers),
             }
             print(initialization.describe(report), file=sys.stderr)
+        if not held:
+            self.lock(locks)
         run_folder.open_run_folder(self.workdir, self.config)
         if report:
             run_folder.write_json(self.workdir / "init.json", report)
@@ -161,6 +171,12 @@ class _Loop:
         self.progress = Progress(
             self.workdir.name, self.total_steps, self.config.epochs, self.config.batch_size
         )
+
+    def lock(self, locks: contextlib.ExitStack) -> None:
+        """Makes sure that no other process trains in the folder."""
+        if jax.process_index() == 0:
+            message = f"--workdir: another process is training in {self.workdir}"
+            locks.enter_context(lock(self.workdir / ".lock", message))
 
     # ---------------------------------------------------------------------- train
     def train(self) -> None:

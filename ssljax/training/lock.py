@@ -1,0 +1,39 @@
+"""Keeps a second process out of a folder that one is writing to."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import pathlib
+from collections.abc import Iterator
+
+from ssljax.errors import InputError
+
+
+class Busy(InputError):
+    """Another process holds the lock."""
+
+
+@contextlib.contextmanager
+def lock(path: pathlib.Path, message: str) -> Iterator[None]:
+    """Holds a lock file; it is free again when the process ends, however it ends.
+
+    Args:
+      path: the lock file; its folder is created if it is not there.
+      message: what to say where another process holds it.
+
+    Raises:
+      Busy: another process holds it.
+      InputError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise InputError(f"--workdir: cannot write {path.parent}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(message) from error
+        yield
