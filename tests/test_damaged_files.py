@@ -74,7 +74,7 @@ def test_metrics_with_a_damaged_row_lose_none(run, damage):
     [
         (
             "_CHECKPOINT_METADATA",
-            '{"init_timestamp_nsecs": 1, "x": 1, "custom_metadata": {"a": 1}}',
+            '{"metrics": {}, "x": 1, "custom_metadata": {"a": 1}}',
         ),
         ("metadata/metadata", "{}"),
         ("metadata/metadata", "[1, 2]"),
