@@ -45,18 +45,18 @@ def get_config() -> ConfigDict:
         name = f"better_{epochs}_epochs"
         config.pretexts[name] = _better()
         config.pretexts[name].epochs = epochs
-        config.arms[name] = _at_five_percent(_all_but_last(name))
+        config.arms[name] = _at_five_percent(_all_but_last(name), "fast")
         config.arms[name].axes = ConfigDict({"pretext epochs": epochs})
     for percent in (10, 30):
         name = f"better_{percent}_percent_of_the_images"
         config.pretexts[name] = _better()
         config.pretexts[name].data.train_split = f"train[:{70 * percent // 100}%]"
-        config.arms[name] = _at_five_percent(_all_but_last(name))
+        config.arms[name] = _at_five_percent(_all_but_last(name), "fast")
         config.arms[name].axes = ConfigDict({"pretext images": PRETEXT_IMAGES * percent // 100})
 
     # What makes the difference: the layers carried over, or what they learned.
-    config.arms.slides_2x2_all_but_last = _at_five_percent(_all_but_last("slides_2x2"))
-    config.arms.better_convolutions = _at_five_percent(arm_config("better"))
+    config.arms.slides_2x2_all_but_last = _at_five_percent(_all_but_last("slides_2x2"), "fast")
+    config.arms.better_convolutions = _at_five_percent(arm_config("better"), "fast")
     # Linear evaluation: only the last layer is trained.
     config.arms.random_frozen = _at_five_percent(arm_config("random"))
     config.arms.random_frozen.frozen_layers = ALL_BUT_LAST
@@ -95,8 +95,8 @@ def _all_but_last(pretext: str) -> ConfigDict:
     return arm
 
 
-def _at_five_percent(arm: ConfigDict) -> ConfigDict:
-    arm.label_fractions = (0.05,)
+def _at_five_percent(arm: ConfigDict, *settings: str) -> ConfigDict:
+    arm.label_fractions, arm.settings = (0.05,), settings
     return arm
 
 

@@ -96,6 +96,7 @@ def arm_config(start: str = "random", slides_arm: str = "") -> ConfigDict:
     config.frozen_layers = ""
     config.slides_arm = slides_arm
     config.label_fractions = ()  # empty: those of the study
+    config.settings = ()  # names of those that it chooses from; empty: all of the study's
     # Quantities that arms of a chart differ in, such as {"pretext epochs": 5}.
     config.axes = ConfigDict()
     return config
@@ -208,6 +209,10 @@ def check_study_config(config: ConfigDict) -> None:
                     f"arms.{name}.label_fractions: {fraction} is not in label_fractions "
                     f"{config.label_fractions}"
                 )
+        for setting in arm.settings:
+            if setting not in config.settings:
+                hint = nearest(setting, list(config.settings))
+                raise InputError(f"arms.{name}.settings: {setting!r}; {hint}")
     for name, setting in config.settings.items():
         check_keys(setting, setting_config(), prefix=f"settings.{name}.")
 

@@ -46,7 +46,7 @@ def cells(config: ConfigDict) -> list[Cell]:
         Cell(name, fraction, setting)
         for name, arm in arms
         for fraction in arm.label_fractions or config.label_fractions
-        for setting in setting_names(config)
+        for setting in arm.settings or setting_names(config)
     ]
 
 
@@ -88,7 +88,7 @@ def collect(
         description = {
             key: value
             for key, value in config.arms[cell.arm].to_dict().items()
-            if key != "label_fractions"
+            if key not in ("label_fractions", "settings")
         }
         arm = arms.setdefault(cell.arm, {**description, "labels": {}})
         share = arm["labels"].setdefault(
