@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import sys
@@ -59,17 +60,14 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     cells: dict[results.Cell, list[Outcome]] = {}
     for index in range(config.seeds):
         seed_folder = folder / f"seed-{index}"
-        runs: dict[Any, tuple[ConfigDict, pathlib.Path, str]] = {}
+        runs: dict[Any, _Run] = {}
         for name, pretext in config.pretexts.items():
             run = pretext.copy_and_resolve_references()
             run.seed += index
-            runs[name] = (run, seed_folder / f"pretext-{name}", "")
+            runs[name] = _Run(run, seed_folder / f"pretext-{name}")
         for cell in results.cells(config):
             if not index or cell.setting in results.repeated(cell, cells):
-                runs[cell] = (
-                    *_classification(config, cell, seed_folder, index),
-                    config.arms[cell.arm].start,
-                )
+                runs[cell] = _classification(config, cell, seed_folder, index)
         for key, outcome in _finish(runs).items():
             (pretexts if key in config.pretexts else cells).setdefault(key, []).append(outcome)
     collected = results.collect(config, pretexts, cells)
@@ -78,20 +76,26 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     return collected
 
 
-def _finish(runs: dict[Any, tuple[ConfigDict, pathlib.Path, str]]) -> dict[Any, Outcome]:
-    """Trains and tests every run, but for those that another process has in hand.
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """A run of the study; `needed` is the key of the run that has to be finished before."""
 
-    Args:
-      runs: by key: the config, the folder, and the key of the run that has to be finished before.
-    """
+    config: ConfigDict
+    folder: pathlib.Path
+    needed: str = ""
+
+
+def _finish(runs: dict[Any, _Run]) -> dict[Any, Outcome]:
+    """Trains and tests every run; those that another process has in hand are waited for."""
     outcomes: dict[Any, Outcome] = {}
     while len(outcomes) < len(runs):
         before = len(outcomes)
-        for key, (config, folder, needed) in runs.items():
-            if key in outcomes or (needed in runs and needed not in outcomes):
+        for key, run in runs.items():
+            if key in outcomes or (run.needed in runs and run.needed not in outcomes):
                 continue
-            with contextlib.suppress(Busy), lock(folder.with_name(f".{folder.name}.lock"), ""):
-                outcomes[key] = _run(config, folder)
+            claim = run.folder.with_name(f".{run.folder.name}.lock")
+            with contextlib.suppress(Busy), lock(claim, f"{run.folder} is in other hands"):
+                outcomes[key] = _run(run.config, run.folder)
         if len(outcomes) == before:
             time.sleep(_WAIT)
     return {key: outcomes[key] for key in runs}
@@ -119,10 +123,8 @@ def _preflight(config: ConfigDict) -> None:
             raise InputError(f"arms.{name}: {error}") from error
 
 
-def _classification(
-    config: ConfigDict, cell: Cell, folder: pathlib.Path, index: int
-) -> tuple[ConfigDict, pathlib.Path]:
-    """The training config of an arm at a share of the labels and a setting, and its folder."""
+def _classification(config: ConfigDict, cell: Cell, folder: pathlib.Path, index: int) -> _Run:
+    """The run of an arm at a share of the labels and a setting."""
     arm = config.arms[cell.arm]
     run = config.classification.copy_and_resolve_references()
     run.seed += index
@@ -144,7 +146,7 @@ def _classification(
     if cell.setting:
         name += f"-{cell.setting}"
         run.optimizer.update(config.settings[cell.setting])
-    return run, folder / name
+    return _Run(run, folder / name, needed=arm.start)
 
 
 def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
