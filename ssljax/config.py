@@ -75,7 +75,7 @@ def study_config() -> ConfigDict:
     config.label_epochs = ()  # epochs at each of them; empty: those of `classification`
     # Learning rate and weight decay to choose from, by name, see `setting_config`; empty: those of
     # `classification`. Each arm's choice at each share is made on validation data, with the first
-    # seed; the first one named is run with every seed, too.
+    # seed; the one named `slides`, or else the alphabetically first, is run with every seed, too.
     config.settings = ConfigDict()
     config.weights_file = (
         ""  # of PyTorch, for arms that start from it; without it they are left out

@@ -94,7 +94,11 @@ def _finish(runs: dict[Any, _Run]) -> dict[Any, Outcome]:
             if key in outcomes or (run.needed in runs and run.needed not in outcomes):
                 continue
             claim = run.folder.with_name(f".{run.folder.name}.lock")
-            with contextlib.suppress(Busy), lock(claim, f"{run.folder} is in other hands"):
+            with contextlib.ExitStack() as claims:
+                try:
+                    claims.enter_context(lock(claim, f"{run.folder} is in other hands"))
+                except Busy:
+                    continue
                 outcomes[key] = _run(run.config, run.folder)
         if len(outcomes) == before:
             time.sleep(_WAIT)

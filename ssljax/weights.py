@@ -51,7 +51,9 @@ def import_weights(
     from ssljax.training.steps import TrainState, initial_state
 
     folder = pathlib.Path(workdir)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (
+        folder.is_dir() and {p.name for p in folder.iterdir()} <= {".lock"}
+    ):
         raise InputError(f"{folder} exists already; name a new folder")
     params = torch_weights.load_alexnet(file)
     outputs = params["fc8"]["bias"].shape[0]
@@ -76,7 +78,9 @@ def import_weights(
 
 
 def export_weights(workdir: str | pathlib.Path, file: str | pathlib.Path, checkpoint: str) -> None:
-    """Writes a run's parameters as a state dict that torchvision's `alexnet` loads strictly.
+    """Writes a run's parameters as a state dict of torchvision's `alexnet`.
+
+    It loads strictly where the run's `model.width` is 1; torchvision has no other.
 
     Args:
       file: `.pth` or `.safetensors`; must not exist yet.
@@ -133,6 +137,8 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Imports or exports."""
     if len(positional) != 3 or positional[0] not in ("import", "export"):
         raise InputError("expected `import FILE RUN` or `export RUN FILE`; see --help")
+    from ssljax.training.run_folder import read_config
+
     action, source, target = positional
     if action == "import":
         names: tuple[str, ...] = ()
@@ -145,6 +151,10 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         import_weights(source, target, names, arguments.dataset)
     else:
         export_weights(source, target, arguments.checkpoint)
+        data, width = read_config(source).data, read_config(source).model.width
+        print(f"pictures are normalised with mean {tuple(data.mean)} and std {tuple(data.std)}")
+        if width != 1:
+            print(f"torchvision's AlexNet has another width than this one's {width:g}")
     print(f"{source} → {target}")
 
 

@@ -77,18 +77,19 @@ def kill(
 
 
 def state(folder: pathlib.Path) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Every array of the latest checkpoint, and the metrics without what was timed."""
+    """Every array of the latest and the best checkpoint, and the metrics but for what was timed."""
     import jax
     import orbax.checkpoint as ocp
 
-    latest = folder / "checkpoints" / "latest"
-    step = max(int(path.name) for path in latest.iterdir() if path.name.isdigit())
     checkpointer = ocp.StandardCheckpointer()
-    arrays = [
-        np.asarray(leaf)
-        for item in ("params", "optimizer")
-        for leaf in jax.tree.leaves(checkpointer.restore(latest / str(step) / item))
-    ]
+    arrays = []
+    for item in ("latest/*/params", "latest/*/optimizer", "best/*/params"):
+        paths = (folder / "checkpoints").glob(item)
+        newest = max(paths, key=lambda path: int(path.parent.name))
+        arrays += [
+            np.array(int(newest.parent.name)),
+            *jax.tree.leaves(checkpointer.restore(newest)),
+        ]
     checkpointer.close()
     rows = [
         {key: value for key, value in row.items() if not TIMED.match(key)}
@@ -102,7 +103,10 @@ def same(one: pathlib.Path, other: pathlib.Path) -> bool:
     (arrays, rows), (other_arrays, other_rows) = state(one), state(other)
     return (
         len(arrays) == len(other_arrays)
-        and all(np.array_equal(a, b) for a, b in zip(arrays, other_arrays, strict=True))
+        and all(
+            np.array_equal(np.asarray(a), np.asarray(b))
+            for a, b in zip(arrays, other_arrays, strict=True)
+        )
         and rows == other_rows
     )
 

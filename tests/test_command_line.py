@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from ssljax.training.run_folder import read_metrics
 from tests import kills
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT
@@ -90,15 +91,20 @@ def test_a_users_mistake_ends_in_one_line_and_code_2(arguments, said):
 def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
     """Ctrl-C, SIGTERM and SIGKILL at random moments; the same command goes on each time."""
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
-    arguments = kills.command(undisturbed, data_dir, epochs=12)
+    arguments = kills.command(undisturbed, data_dir, epochs=20)
     subprocess.run(arguments, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
-    arguments = kills.command(folder, data_dir, epochs=12)
+    arguments = kills.command(folder, data_dir, epochs=20)
     rng = random.Random(0)
     for number, writing in (
         (signal.SIGTERM, False), (signal.SIGKILL, True), (signal.SIGINT, True),
         (signal.SIGKILL, False), (signal.SIGKILL, True),
     ):  # fmt: skip
         result = kills.kill(arguments, folder, number, rng.random() / 4, writing)
+        for _ in range(3 if writing and number == signal.SIGKILL else 0):
+            if result["unfinished"]:
+                break
+            result = kills.kill(arguments, folder, number, 0, writing)
+        assert result["unfinished"] or not writing or number != signal.SIGKILL
         if number == signal.SIGKILL:
             assert result["exit code"] == -signal.SIGKILL
             continue
@@ -108,7 +114,25 @@ def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
         assert "Traceback" not in result["errors"]
     subprocess.run(arguments, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
     assert kills.same(folder, undisturbed)
-    assert len(json.loads((folder / "environment.json").read_text())) == 6
+    assert len(json.loads((folder / "environment.json").read_text())) >= 6
+
+
+def test_a_run_goes_on_with_another_number_of_devices(pretext_run, data_dir, tmp_path):
+    """From one device to four; after the first epoch everything is equal to within rounding."""
+    arguments = [
+        "train", "--config=tests/tiny.py:jigsaw", f"--workdir={tmp_path / 'run'}",
+        f"--config.data.data_dir={data_dir}",
+    ]  # fmt: skip
+    run(*arguments, "--config.epochs=1")
+    four = {**ENVIRONMENT, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    subprocess.run(command(*arguments), cwd=REPOSITORY, env=four, check=True)
+    starts = json.loads((tmp_path / "run/environment.json").read_text())
+    assert [len(start["devices"]) for start in starts] == [1, 4]
+    for got, expected in zip(
+        read_metrics(tmp_path / "run"), read_metrics(pretext_run), strict=True
+    ):
+        assert got["step"] == expected["step"]
+        assert got["loss"] == pytest.approx(expected["loss"], rel=1e-3)
 
 
 def test_from_deep_fashions_folder_to_a_prediction(tmp_path):

@@ -168,12 +168,17 @@ def test_a_file_of_weights_round_trips(tmp_path):
             np.testing.assert_array_equal(back[key], tensor.numpy())
 
 
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_weights_go_through_a_run_folder_and_back(tmp_path, suffix):
+@pytest.mark.parametrize("container", ["new", "old", "safetensors"])
+def test_weights_go_through_a_run_folder_and_back(tmp_path, container):
     theirs = torch_alexnet(5, width=0.125)
-    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    suffix = "safetensors" if container == "safetensors" else "pth"
+    source = tmp_path / f"theirs.{suffix}"
+    if container == "safetensors":
+        safetensors_torch.save_file(theirs.state_dict(), source)
+    else:
+        torch.save(theirs.state_dict(), source, _use_new_zipfile_serialization=container == "new")
     names = ("a", "b", "c", "d", "e")
-    weights.import_weights(tmp_path / "theirs.pth", tmp_path / "run", names)
+    weights.import_weights(source, tmp_path / "run", names)
     model = load_run(tmp_path / "run")
     pictures = [RNG.integers(0, 256, (224, 224, 3), np.uint8) for _ in range(3)]
     normalised = (np.stack(pictures) / 255 - weights.IMAGENET_MEAN) / weights.IMAGENET_STD
@@ -196,8 +201,8 @@ def test_weights_go_through_a_run_folder_and_back(tmp_path, suffix):
         (weights.export_weights, (tmp_path / "run", file, "best"), "exists already"),
         (weights.export_weights, (tmp_path / "run", tmp_path / "x.onnx", ""), "ends in .pth"),
         (weights.export_weights, (tmp_path / "run", tmp_path / "no/x.pth", ""), "cannot write"),
-        (weights.import_weights, (tmp_path / "theirs.pth", tmp_path / "run"), "exists already"),
-        (weights.import_weights, (tmp_path / "theirs.pth", tmp_path / "new", names[:4]),
+        (weights.import_weights, (source, tmp_path / "run"), "exists already"),
+        (weights.import_weights, (source, tmp_path / "new", names[:4]),
          "has 4 names, .* has 5 outputs"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ssljax import config_files, study
-from ssljax.config import setting_config
+from ssljax.config import arm_config, setting_config
 from ssljax.errors import InputError, Interrupted
 from ssljax.report import page
 from ssljax.training.run_folder import read_metrics
@@ -141,6 +141,9 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     config.arms.puzzle.label_fractions = (0.25,)
     config.arms.puzzle.init_layers = "conv*,fc6,fc7"
     config.arms.puzzle.axes["pretext epochs"] = 2
+    config.arms.convolutions = arm_config("puzzle")
+    config.arms.convolutions.label_fractions = (0.25,)
+    config.arms.convolutions.settings = ("fast",)
     results = study.study(config, tmp_path)
 
     assert list(results["arms"]["random"]["labels"]) == ["1", "0.25"]
@@ -157,8 +160,17 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     assert (run["epochs"], run["schedule"]["every_epochs"]) == (4, 10)
     assert run["data"]["label_fraction"] == 0.25
     assert run["init_from"].endswith("seed-1/pretext-puzzle")
+    assert list(results["arms"]["convolutions"]["labels"]["0.25"]["settings"]) == ["fast"]
     text = " ".join(Page((tmp_path / "report.html").read_text()).words)
-    for said in ("By share of the labels", "25 %", "Test top-1 by pretext epochs"):
+    gain = 100 * (
+        share["settings"][share["best"]]["mean"]["top1"]
+        - page.best(results["arms"]["random"]["labels"]["0.25"])["mean"]["top1"]
+    )
+    how = f"puzzle ends {abs(gain):.1f} points {'above' if gain >= 0 else 'below'} random weights"
+    for said in (
+        "By share of the labels", "25 %", "Test top-1 by pretext epochs",
+        f"{how} in top-1 with 25 % of the labels",
+    ):  # fmt: skip
         assert said in text, said
 
 
@@ -172,6 +184,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
         ("arms.puzzle.init_layers", "convx", "arms.puzzle: init_layers: 'convx' matches no layer"),
         ("arms.puzzle.frozen_layers", "fc9", "arms.puzzle: frozen_layers: 'fc9' matches no layer"),
         ("arms.puzzle.slides_arm", "pretxt", "did you mean 'pretext'"),
+        ("arms.puzzle.settings", ("quick",), "arms.puzzle.settings: 'quick'; known: "),
         ("weights_file", "/nope.pth", "/nope.pth: no such file"),
     ],
 )

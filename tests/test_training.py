@@ -126,7 +126,7 @@ def test_a_longer_run_goes_on_and_equals_one_that_was_not_stopped(make_config, t
     assert (tmp_path / "once" / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_run_goes_on_with_another_number_of_devices_or_mode(make_config, tmp_path):
+def test_a_run_goes_on_under_pmap(make_config, tmp_path):
     config = make_config("jigsaw")
     config.epochs = 1
     train(config, tmp_path / "run")
@@ -240,7 +240,7 @@ def test_the_checkpoint_before_a_damaged_one_restores(make_config, tmp_path, cap
     if damage == "missing file":
         largest.unlink()
     if damage == "truncated":
-        largest.write_bytes(largest.read_bytes()[:-1000])
+        largest.write_bytes(largest.read_bytes()[:1000])
     config.epochs = 3
     for folder in ("undisturbed", "run"):
         train(config, tmp_path / folder)
@@ -261,6 +261,39 @@ def test_a_folder_that_cannot_be_written_is_named(make_config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--workdir: cannot write"):
         train(make_config("jigsaw"), tmp_path / "file" / "run")
+
+
+def test_validating_less_often(make_config, tmp_path):
+    config = make_config("classification")
+    config.epochs, config.validate_every_epochs = 5, 2
+    train(config, tmp_path / "once")
+    rows = read_metrics(tmp_path / "once")
+    assert [row["step"] for row in rows if row["kind"] == "validation"] == [14, 28, 35]
+    config.epochs = 4
+    train(config, tmp_path / "twice")
+    config.epochs = 5
+    train(config, tmp_path / "twice")
+    assert untimed(read_metrics(tmp_path / "twice")) == untimed(rows)
+    config.epochs = 6
+    with pytest.raises(InputError, match="ended, and was validated, after epoch 5; .*every 2 epoc"):
+        train(config, tmp_path / "twice")
+
+
+def test_keeping_pictures_and_going_on_without_changes_nothing(make_config, pretext_run, tmp_path):
+    config = make_config("jigsaw")
+    config.data.cache, config.epochs = "ram", 1
+    train(config, tmp_path / "run")
+    config.data.cache, config.epochs = "", 2
+    train(config, tmp_path / "run")
+    assert untimed(read_metrics(tmp_path / "run")) == untimed(read_metrics(pretext_run))
+
+
+def test_a_folder_with_weights_alone_is_not_trained_in(make_config, pretext_run, tmp_path):
+    shutil.copytree(pretext_run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints/latest")
+    with pytest.raises(InputError, match="holds weights, but no state to go on from"):
+        train(make_config("jigsaw"), tmp_path / "run")
+    assert (tmp_path / "run/checkpoints/best/14").is_dir()
 
 
 def test_two_processes_in_one_folder_are_refused(make_config, tmp_path):

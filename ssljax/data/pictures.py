@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import pathlib
 import sys
 
 import numpy as np
@@ -12,7 +12,7 @@ from ssljax.data import images
 from ssljax.data.records import Records
 from ssljax.errors import InputError
 
-_SHARE_OF_MEMORY = 0.8  # of what is free when training starts
+_SHARE_OF_MEMORY = 0.8  # of what is available when training starts
 _SAMPLE = 64  # pictures that an estimate looks at
 
 
@@ -69,6 +69,19 @@ class CachedPictures(Pictures):
         return round(sum(sizes) / len(sizes) * len(self))
 
 
+def available_memory() -> int:
+    """Bytes that can be used before the machine swaps or the container's limit is met."""
+    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    values = dict(line.split(":", 1) for line in lines)
+    available = int(values["MemAvailable"].split()[0]) * 1024
+    try:
+        group = pathlib.Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        return min(available, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return available
+
+
 def open_pictures(cache: str, *splits: Records, size: int) -> list[Pictures]:
     """The pictures of some splits, kept in memory if `cache` is "ram".
 
@@ -82,9 +95,9 @@ def open_pictures(cache: str, *splits: Records, size: int) -> list[Pictures]:
         return [Pictures(records) for records in splits]
     kept = [CachedPictures(records, size) for records in splits]
     needed = sum(pictures.estimated_bytes() for pictures in kept)
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = available_memory()
     what = f"data.cache: {sum(map(len, kept)):,} decoded pictures take about {needed / 1e9:.2g} GB"
     if needed > _SHARE_OF_MEMORY * free:
-        raise InputError(f"{what}, {free / 1e9:.2g} GB are free; set --config.data.cache=''")
+        raise InputError(f"{what}, {free / 1e9:.2g} GB are available; set --config.data.cache=''")
     print(what, file=sys.stderr)
     return list(kept)

@@ -79,19 +79,32 @@ def render(
 
 
 def verdict(results: dict[str, Any]) -> str:
-    """One sentence for each pretext arm against the random one."""
-    arms = results["arms"]
-    random = [arm for arm in arms.values() if arm["start"] == "random"]
-    if not random:
+    """A part for each pretext arm, against the random one at the same share of the labels."""
+    arms = main_arms(results)
+    random = next((arm for arm in arms.values() if arm["start"] == "random"), None)
+    if random is None:
         return "There is no arm from random weights to compare with."
-    base = chosen(random[0])["mean"]["top1"]
+    if all(arm["start"] == "random" for arm in arms.values()):
+        arms = results["arms"]
     sentences = []
     for name, arm in arms.items():
         if arm["start"] == "random":
             continue
-        gain = 100 * (chosen(arm)["mean"]["top1"] - base)
+        gains = {
+            share["fraction"]: 100 * (best(share)["mean"]["top1"] - best(other)["mean"]["top1"])
+            for key, share in arm["labels"].items()
+            if (other := random["labels"].get(key))
+        }
+        if not gains:
+            continue
+        gain, least = gains[max(gains)], min(gains)
         how = "above" if gain >= 0 else "below"
-        sentences.append(f"{name} ends {abs(gain):.1f} points {how} random weights in top-1")
+        sentence = f"{name} ends {abs(gain):.1f} points {how} random weights in top-1"
+        if max(gains) < 1:
+            sentence += f" with {100 * max(gains):g} % of the labels"
+        if len(gains) > 1:
+            sentence += f" ({gains[least]:+.1f} with {100 * least:g} % of the labels)"
+        sentences.append(sentence)
     seeds = len(results["seeds"])
     runs = "one seed, so small differences mean nothing" if seeds == 1 else f"{seeds} seeds"
     return ("; ".join(sentences) or "Only random weights were trained") + f" ({runs})."
@@ -99,7 +112,19 @@ def verdict(results: dict[str, Any]) -> str:
 
 def chosen(arm: dict[str, Any]) -> dict[str, Any]:
     """The summary of an arm at its largest share of the labels, under the setting it chose."""
-    share = max(arm["labels"].values(), key=lambda share: share["fraction"])
+    return best(max(arm["labels"].values(), key=lambda share: share["fraction"]))
+
+
+def main_arms(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The arms that were trained on the study's largest share of the labels, by name."""
+    largest = max(
+        share["fraction"] for arm in results["arms"].values() for share in arm["labels"].values()
+    )
+    return {name: arm for name, arm in results["arms"].items() if f"{largest:g}" in arm["labels"]}
+
+
+def best(share: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a share of the labels under the setting that was chosen for it."""
     return share["settings"][share["best"]]
 
 
@@ -134,9 +159,10 @@ def _shares_table(results: dict[str, Any], shares: Sequence[str]) -> str:
         lines.append(f"<tr><td>{_text(name)}</td>")
         for key in reversed(shares):
             for setting in settings:
-                share = arm["labels"].get(key)
-                text = _percent(share["settings"][setting], "top1") if share else ""
-                bold = share is not None and len(settings) > 1 and setting == share["best"]
+                share = arm["labels"].get(key, {"settings": {}, "best": None})
+                summary = share["settings"].get(setting)
+                text = _percent(summary, "top1") if summary else ""
+                bold = len(settings) > 1 and setting == share["best"]
                 lines.append(f'<td class="n">{f"<b>{text}</b>" if bold else text}</td>')
         lines.append("</tr>")
     note = "Bold: the setting that the arm chose on validation data." if len(settings) > 1 else ""
@@ -149,14 +175,14 @@ def _label_efficiency(results: dict[str, Any]) -> str:
         if len(arm["labels"]) < 2:
             continue
         shares = sorted(arm["labels"].values(), key=lambda share: share["fraction"])
-        best = [share["settings"][share["best"]] for share in shares]
+        summaries = [best(share) for share in shares]
         lines.append(
             Curve(
                 name,
                 [100 * share["fraction"] for share in shares],
-                [summary["mean"]["top1"] for summary in best],
+                [summary["mean"]["top1"] for summary in summaries],
                 index,
-                spread=[summary["std"]["top1"] if summary["std"] else 0.0 for summary in best],
+                spread=[summary["std"]["top1"] if summary["std"] else 0.0 for summary in summaries],
             )
         )
     return curves.draw(
@@ -173,14 +199,14 @@ def _axis_curve(results: dict[str, Any], axis: str) -> str:
     shares = sorted({key for arm in arms for key in arm["labels"]}, key=float, reverse=True)
     for index, key in enumerate(shares):
         points = [arm for arm in arms if key in arm["labels"]]
-        best = [arm["labels"][key]["settings"][arm["labels"][key]["best"]] for arm in points]
+        summaries = [best(arm["labels"][key]) for arm in points]
         lines.append(
             Curve(
                 f"{100 * float(key):g} % of the labels",
                 [arm["axes"][axis] for arm in points],
-                [summary["mean"]["top1"] for summary in best],
+                [summary["mean"]["top1"] for summary in summaries],
                 index,
-                spread=[summary["std"]["top1"] if summary["std"] else 0.0 for summary in best],
+                spread=[summary["std"]["top1"] if summary["std"] else 0.0 for summary in summaries],
             )
         )
     return curves.draw(
@@ -192,7 +218,8 @@ def _arms_table(results: dict[str, Any]) -> str:
     head = "".join(f'<th class="n">{label}</th>' for _, label in _METRICS)
     slides = "".join(f'<th class="n">{label}</th>' for _, label in _METRICS[:3])
     lines = [f"<table><tr><th>arm</th><th>starts from</th>{head}<th>slides</th>{slides}</tr>"]
-    for name, arm in results["arms"].items():
+    arms = main_arms(results)
+    for name, arm in arms.items():
         cells = "".join(f'<td class="n">{_percent(chosen(arm), key)}</td>' for key, _ in _METRICS)
         published = PUBLISHED.get(arm["slides_arm"])
         beside = "".join(
@@ -203,7 +230,7 @@ def _arms_table(results: dict[str, Any]) -> str:
             f"<tr><td>{_text(name)}</td><td>{_text(arm['start'])}</td>{cells}"
             f'<td class="slides">{_text(arm["slides_arm"])}</td>{beside}</tr>'
         )
-    floor = chosen(next(iter(results["arms"].values())))["floor"]
+    floor = chosen(next(iter(arms.values())))["floor"]
     cells = "".join(f'<td class="n">{100 * floor[key]:.1f}</td>' for key, _ in _METRICS)
     lines.append(f'<tr class="floor"><td>guessing</td><td></td>{cells}<td colspan="4"></td></tr>')
     seeds = len(results["seeds"])
@@ -234,7 +261,7 @@ def _pretexts_table(results: dict[str, Any]) -> str:
 
 
 def _classification_curves(results: dict[str, Any]) -> list[str]:
-    arms = list(results["arms"].items())
+    arms = list(main_arms(results).items())
     figures = []
     for key, label in _METRICS[:3]:
         lines = [

@@ -46,7 +46,8 @@ def cells(config: ConfigDict) -> list[Cell]:
         Cell(name, fraction, setting)
         for name, arm in arms
         for fraction in arm.label_fractions or config.label_fractions
-        for setting in arm.settings or setting_names(config)
+        for setting in setting_names(config)
+        if setting in (arm.settings or setting_names(config))
     ]
 
 

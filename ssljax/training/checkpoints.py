@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from ssljax.errors import InputError, TrainingFailed
 from ssljax.training.steps import TrainState
@@ -101,7 +102,10 @@ class Checkpoints:
         except DamagedCheckpoint as error:
             if len(steps) < 2:
                 raise
-            restored = self._restore_latest(steps[-2], state)
+            try:
+                restored = self._restore_latest(steps[-2], state)
+            except DamagedCheckpoint as other:
+                raise DamagedCheckpoint(f"{error}. That one, too: {other}") from other
             self._put_aside(steps[-1])
             print(f"{error}; going on from step {steps[-2]}", file=sys.stderr)
             return restored
@@ -237,7 +241,11 @@ class Checkpoints:
     def _restore(self, kind: str, step: int, **items: Any) -> Any:
         try:
             return self._manager(kind).restore(step, args=ocp.args.Composite(**items))
+        except (MemoryError, PermissionError):
+            raise  # which say nothing about the checkpoint
         except Exception as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise
             raise self._damaged(kind, step, _first_line(error)) from error
 
     def _damaged(self, kind: str, step: int, fault: str) -> DamagedCheckpoint:
@@ -255,10 +263,12 @@ class Checkpoints:
         """Makes room for the checkpoint that the run will write again at this step."""
         self._manager(LATEST).close()
         del self._managers[LATEST]
-        aside = self._folder / "damaged"
-        aside.mkdir(exist_ok=True)
-        shutil.rmtree(aside / str(step), ignore_errors=True)
-        (self._folder / LATEST / str(step)).rename(aside / str(step))
+        if jax.process_index() == 0:
+            aside = self._folder / "damaged"
+            aside.mkdir(exist_ok=True)
+            shutil.rmtree(aside / str(step), ignore_errors=True)
+            (self._folder / LATEST / str(step)).rename(aside / str(step))
+        multihost_utils.sync_global_devices("a damaged checkpoint is put aside")
 
     def _shapes(self, kind: str, step: int) -> Any:
         try:

@@ -154,8 +154,12 @@ def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
     """
     try:
         report = json.loads((workdir / "init.json").read_text())
+        if not isinstance(report["from"], str) or not isinstance(report["fingerprint"], str):
+            raise TypeError("from and fingerprint are no texts")
     except FileNotFoundError:
         report = None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{workdir / 'init.json'} is damaged: {error}") from error
     if not config.init_from and report is None:
         return
     if report is None or not config.init_from:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import pathlib
+import sys
 from collections.abc import Iterator
 
 from ssljax.errors import InputError
@@ -36,4 +37,6 @@ def lock(path: pathlib.Path, message: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy(message) from error
+        except OSError as error:  # some network file systems have no locks
+            print(f"{path.parent} cannot be locked: {error.strerror}", file=sys.stderr)
         yield

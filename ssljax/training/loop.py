@@ -80,16 +80,17 @@ class _Loop:
         self.run, self.config, self.workdir = run, config, workdir
 
         # ------------------------------------------------------------------ data
-        self.pictures, validation = open_pictures(
-            config.data.cache,
-            label_fraction(
-                run.records(config.data.train_split), config.data.label_fraction, config.seed
-            ),
-            run.records(config.data.validation_split),
-            size=run.task.image_size,
+        records = label_fraction(
+            run.records(config.data.train_split), config.data.label_fraction, config.seed
         )
-        self.steps_per_epoch = -(-len(self.pictures) // config.batch_size)
+        validation = run.records(config.data.validation_split)
+        self.steps_per_epoch = -(-len(records) // config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
+        self.checkpoints = Checkpoints(workdir)
+        finished = self.checkpoints.step(LATEST) == self.total_steps
+        self.pictures, validation_pictures = open_pictures(
+            "" if finished else config.data.cache, records, validation, size=run.task.image_size
+        )
 
         # ------------------------------------------------------------------ devices and steps
         self.parallelism = Parallelism(config.parallelism, config.batch_size)
@@ -103,8 +104,7 @@ class _Loop:
         self.train_step = self.parallelism.train_step(
             make_train_step(run.model, run.task, self.optimizer, config.seed)
         )
-        self.evaluator = Evaluator(run, validation)
-        self.checkpoints = Checkpoints(workdir)
+        self.evaluator = Evaluator(run, validation_pictures)
         self.log: run_folder.MetricsLog | None = None
         self.interval, self.epoch_sums = MetricSums(), MetricSums()
         self.pending: list[tuple[int, Any]] = []  # sums still on the devices, by step
@@ -114,7 +114,7 @@ class _Loop:
     def start(self, locks: contextlib.ExitStack) -> None:
         """Sets the state, from the latest checkpoint, other weights, or fresh; then the folder.
 
-        Nothing is written before all of that has worked.
+        The run's files are written only after all of that has worked.
 
         Args:
           locks: keeps the folder from other processes until it is closed.
@@ -124,13 +124,12 @@ class _Loop:
             self.lock(locks)
         started = self.checkpoints.step(LATEST)
         if started is not None:
-            run_folder.check_same_run(self.workdir, self.config)
-            initialization.check_same_start(self.workdir, self.config)
-            if started > self.total_steps:
-                raise InputError(
-                    f"epochs: {self.config.epochs} end at step {self.total_steps}, but "
-                    f"{self.workdir} is at step {started} already"
-                )
+            self.check_goes_on(started)
+        elif self.checkpoints.step(BEST) is not None:
+            raise InputError(
+                f"--workdir: {self.workdir} holds weights, but no state to go on from; name "
+                f"another folder, and start from them with --config.init_from={self.workdir}"
+            )
         state = jax.jit(
             lambda: initial_state(
                 self.run.model, self.optimizer, self.run.task.image_size, self.config.seed
@@ -159,6 +158,8 @@ class _Loop:
             print(initialization.describe(report), file=sys.stderr)
         if not held:
             self.lock(locks)
+            if self.checkpoints.step(LATEST) != started:
+                raise InputError(f"--workdir: {self.workdir} was trained by another process")
         run_folder.open_run_folder(self.workdir, self.config)
         if report:
             run_folder.write_json(self.workdir / "init.json", report)
@@ -171,6 +172,29 @@ class _Loop:
         self.progress = Progress(
             self.workdir.name, self.total_steps, self.config.epochs, self.config.batch_size
         )
+
+    def check_goes_on(self, started: int) -> None:
+        """Makes sure that what is configured can go on from the folder's latest step."""
+        run_folder.check_same_run(self.workdir, self.config)
+        initialization.check_same_start(self.workdir, self.config)
+        if started > self.total_steps:
+            raise InputError(
+                f"epochs: {self.config.epochs} end at step {self.total_steps}, but "
+                f"{self.workdir} is at step {started} already"
+            )
+        every, ended = (
+            self.config.validate_every_epochs,
+            run_folder.read_config(self.workdir).epochs,
+        )
+        if (
+            ended != self.config.epochs
+            and ended % every
+            and started == ended * self.steps_per_epoch
+        ):
+            raise InputError(
+                f"epochs: {self.workdir} ended, and was validated, after epoch {ended}; one that "
+                f"is validated every {every} epochs cannot go on from there"
+            )
 
     def lock(self, locks: contextlib.ExitStack) -> None:
         """Makes sure that no other process trains in the folder."""

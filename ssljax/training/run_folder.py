@@ -184,8 +184,12 @@ def _add_environment(workdir: pathlib.Path) -> None:
     path = workdir / "environment.json"
     try:
         starts = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except FileNotFoundError:
         starts = []
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; mend or remove it") from error
+    if not isinstance(starts, list):
+        raise InputError(f"{path} is damaged: it holds no list; mend or remove it")
     starts.append(
         {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
