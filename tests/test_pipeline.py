@@ -103,16 +103,17 @@ def test_training_draws_anew_each_epoch_and_evaluation_does_not(records):
     assert other_batches == evaluation
 
 
-def test_processes_read_the_parts_of_the_same_global_batches(records, monkeypatch):
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_read_the_parts_of_the_same_global_batches(records, monkeypatch, count):
     alone = read(records)
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_count", lambda: count)
     parts = []
-    for process in range(2):
+    for process in range(count):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
         parts.append(read(records))
     together = [
-        {key: np.concatenate([left[key], right[key]]) for key in left}
-        for left, right in zip(*parts, strict=True)
+        {key: np.concatenate([part[key] for part in step]) for key in step[0]}
+        for step in zip(*parts, strict=True)
     ]
     assert_same(together, alone)
 
