@@ -112,8 +112,8 @@ def test_a_checkpoint_with_a_damaged_file_is_named(run, name, text):
 
 @pytest.mark.parametrize(
     ("target", "inputs"),
-    [("annotation lists", 300), ("images", 500), ("weights", 200), ("run folders", 10),
-     ("resumed runs", 10)],
+    [("annotation lists", 300), ("images", 500), ("weights", 200), ("run folders", 5),
+     ("resumed runs", 5)],
 )  # fmt: skip
 def test_damaged_files_are_read_or_refused(target, inputs, tmp_path):
     if target == "weights":
