@@ -171,9 +171,8 @@ def _shares_table(results: dict[str, Any], shares: Sequence[str]) -> str:
 
 def _label_efficiency(results: dict[str, Any]) -> str:
     lines = []
-    for index, (name, arm) in enumerate(results["arms"].items()):
-        if len(arm["labels"]) < 2:
-            continue
+    arms = [(name, arm) for name, arm in results["arms"].items() if len(arm["labels"]) > 1]
+    for index, (name, arm) in enumerate(arms):
         shares = sorted(arm["labels"].values(), key=lambda share: share["fraction"])
         summaries = [best(share) for share in shares]
         lines.append(
@@ -196,9 +195,11 @@ def _axis_curve(results: dict[str, Any], axis: str) -> str:
     arms = [arm for arm in results["arms"].values() if axis in arm["axes"]]
     arms.sort(key=lambda arm: arm["axes"][axis])
     lines = []
-    shares = sorted({key for arm in arms for key in arm["labels"]}, key=float, reverse=True)
-    for index, key in enumerate(shares):
-        points = [arm for arm in arms if key in arm["labels"]]
+    keys = sorted({key for arm in arms for key in arm["labels"]}, key=float, reverse=True)
+    shares = {key: [arm for arm in arms if key in arm["labels"]] for key in keys}
+    most = max(map(len, shares.values()))
+    shares = {key: points for key, points in shares.items() if len(points) > 1 or most == 1}
+    for index, (key, points) in enumerate(shares.items()):
         summaries = [best(arm["labels"][key]) for arm in points]
         lines.append(
             Curve(
