@@ -30,11 +30,11 @@ TIMED = re.compile("images_per_second|input_wait")
 
 
 def command(folder: pathlib.Path, data_dir: str, epochs: int) -> list[str]:
-    """A run of 25 steps an epoch, with a checkpoint every 5."""
+    """A run of 25 steps an epoch, with a checkpoint every 10."""
     return [
         sys.executable, "-m", "ssljax.train", "--config=tests/tiny.py:classification",
         f"--workdir={folder}", f"--config.data.data_dir={data_dir}", f"--config.epochs={epochs}",
-        "--config.batch_size=8", "--config.checkpoint_every_steps=5",
+        "--config.batch_size=8", "--config.checkpoint_every_steps=10",
     ]  # fmt: skip
 
 

@@ -91,9 +91,9 @@ def test_a_users_mistake_ends_in_one_line_and_code_2(arguments, said):
 def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
     """Ctrl-C, SIGTERM and SIGKILL at random moments; the same command goes on each time."""
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
-    arguments = kills.command(undisturbed, data_dir, epochs=20)
+    arguments = kills.command(undisturbed, data_dir, epochs=15)
     subprocess.run(arguments, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
-    arguments = kills.command(folder, data_dir, epochs=20)
+    arguments = kills.command(folder, data_dir, epochs=15)
     rng = random.Random(0)
     for number, writing in (
         (signal.SIGTERM, False), (signal.SIGKILL, True), (signal.SIGINT, True),
