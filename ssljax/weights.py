@@ -162,8 +162,8 @@ def cli() -> None:
     """The console script `ssljax-weights`."""
     command = Command(
         "ssljax-weights",
-        "Turns a file of torchvision's AlexNet weights into a run folder, and a run folder of any\n"
-        "AlexNet into a file that torchvision's alexnet().load_state_dict takes.\n"
+        "Turns a file of torchvision's AlexNet weights into a run folder, and a run folder into such\n"
+        "a file, which torchvision's alexnet().load_state_dict takes where model.width is 1.\n"
         "FILE ends in .pth or .safetensors; both need `pip install ssljax[torch]`.",
         "python -m ssljax.weights import FILE RUN | export RUN FILE",
     )
