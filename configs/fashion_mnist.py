@@ -5,7 +5,10 @@
 Needs TFDS's `fashion_mnist` as ArrayRecord (docs/data.md). 42,000 images without labels for the
 pretext tasks, 15,000 with labels, 3,000 for validation, the 10,000 of `test` for the table. AlexNet
 at a quarter of its width on pictures of 108 pixels. Takes a good two hours on two cores; what came
-out, and how to use both cores, is in docs/results.md.
+out, and how to use both cores, is in docs/results.md. A part of it by its name:
+
+    python -m ssljax.study --config=configs/fashion_mnist.py:few_labels --workdir=runs/few_labels
+    python -m ssljax.train --config=configs/fashion_mnist.py:slides_3x3 --workdir=runs/slides_3x3
 """
 
 from ml_collections import ConfigDict
@@ -17,8 +20,35 @@ PRETEXT_IMAGES = 42_000
 ALL_BUT_LAST = "conv*,fc6,fc7"
 
 
-def get_config() -> ConfigDict:
-    """The slides' puzzles, a better one, and how much of it is needed."""
+def get_config(part: str = "study") -> ConfigDict:
+    """The study, or a part of it.
+
+    Args:
+      part: `study`: the slides' puzzles, a better one, and how much of it is needed. `few_labels`:
+        the 2×2 puzzle against random weights with 1 % of the labels, three seeds. The name of a
+        pretext task, or `classification`: that training run alone.
+    """
+    study = _study()
+    runs = {**study.pretexts, "classification": study.classification}
+    if part in runs:
+        return runs[part]
+    if part == "few_labels":
+        study.seeds = 3
+        study.label_fractions, study.label_epochs = (0.01,), (100,)
+        _keep(study.pretexts, "slides_2x2")
+        _keep(study.arms, "random", "slides_2x2")
+    elif part != "study":
+        known = ", ".join(("study", "few_labels", *runs))
+        raise ValueError(f"configs/fashion_mnist.py:{part} is not one of {known}")
+    return study
+
+
+def _keep(config: ConfigDict, *names: str) -> None:
+    for name in set(config) - set(names):
+        del config[name]
+
+
+def _study() -> ConfigDict:
     config = study_config()
     config.label_fractions = (1.0, 0.1, 0.05, 0.01)
     config.label_epochs = (15, 30, 60, 100)

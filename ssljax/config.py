@@ -23,6 +23,7 @@ def train_config() -> ConfigDict:
     config.model.name = "alexnet"
     config.model.width = 1.0  # multiplies the channels of every layer but the last
     config.model.dropout = 0.5
+    config.model.initializer = "pytorch"  # or "lecun_normal", Flax's own
     config.model.dtype = "auto"  # computes in bfloat16 on GPU and TPU, in float32 on CPU
 
     config.data = ConfigDict()

@@ -112,12 +112,14 @@ def _preflight(config: ConfigDict) -> None:
     from ssljax.training.layers import match
     from ssljax.training.run import check_buildable
 
-    shapes = {name: check_buildable(run) for name, run in config.pretexts.items()}
+    shapes = {
+        name: check_buildable(run).parameter_shapes() for name, run in config.pretexts.items()
+    }
     for pretext in config.pretexts.values():
         initialization.check_apart(pretext, config.classification)
     if any(arm.start == "weights_file" for arm in config.arms.values()):
         shapes["weights_file"] = torch_weights.load_alexnet(config.weights_file)
-    params = check_buildable(config.classification)
+    params = check_buildable(config.classification).parameter_shapes()
     for name, arm in config.arms.items():
         try:
             match(arm.frozen_layers, params, "frozen_layers")

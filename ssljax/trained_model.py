@@ -116,14 +116,10 @@ def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:
             raise InputError(f"{workdir}: unknown task {name!r}; {nearest(name, list(TASKS))}")
         kind, step = checkpoints.find(checkpoint or TASKS[name].hand_over)
         run = make_run(config, checkpoints.class_names(kind, step))
-        like = jax.eval_shape(
-            run.model.init,
-            jax.random.key(0),
-            jax.ShapeDtypeStruct((1, run.task.image_size, run.task.image_size, 3), np.float32),
-        )["params"]
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         like = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            run.parameter_shapes(),
         )
         return TrainedModel(run, checkpoints.restore_params(kind, step, like), kind, step)
     finally:

@@ -48,7 +48,7 @@ def import_weights(
     from ssljax.training.checkpoints import Checkpoints
     from ssljax.training.run import make_run
     from ssljax.training.run_folder import open_run_folder
-    from ssljax.training.steps import TrainState, initial_state
+    from ssljax.training.steps import TrainState
 
     folder = pathlib.Path(workdir)
     if folder.exists() and not (
@@ -62,12 +62,7 @@ def import_weights(
         raise InputError(f"--class_names has {len(names)} names, {file} has {outputs} outputs")
     config = _config(dataset, width=params["conv1"]["bias"].shape[0] / 64)
     run = make_run(config, names)
-    import optax
-
-    expected = jax.eval_shape(
-        lambda: initial_state(run.model, optax.identity(), run.task.image_size, 0)
-    ).params
-    _check_shapes(file, params, expected)
+    _check_shapes(file, params, run.parameter_shapes())
     open_run_folder(folder, run.config)
     checkpoints = Checkpoints(folder)
     state = TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, params), None)
@@ -162,8 +157,8 @@ def cli() -> None:
     """The console script `ssljax-weights`."""
     command = Command(
         "ssljax-weights",
-        "Turns a file of torchvision's AlexNet weights into a run folder, and a run folder into such\n"
-        "a file, which torchvision's alexnet().load_state_dict takes where model.width is 1.\n"
+        "Turns a file of torchvision's AlexNet weights into a run folder, and a run folder into\n"
+        "such a file, which torchvision's alexnet().load_state_dict takes where model.width is 1.\n"
         "FILE ends in .pth or .safetensors; both need `pip install ssljax[torch]`.",
         "python -m ssljax.weights import FILE RUN | export RUN FILE",
     )

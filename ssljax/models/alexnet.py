@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssljax.errors import InputError, nearest
+
 POOLED = 6  # the side of the feature map that fc6 sees
 
 
@@ -25,12 +27,15 @@ class AlexNet(nn.Module):
       num_outputs: width of fc8.
       width: multiplies the channels of every other layer.
       dropout: rate before fc6 and fc7.
+      initializer: of fresh weights: `pytorch`, or Flax's own, `lecun_normal` with zero biases,
+        whose weights vary √3 times as much.
       dtype: what is computed in; parameters are float32.
     """
 
     num_outputs: int
     width: float = 1.0
     dropout: float = 0.5
+    initializer: str = "pytorch"
     dtype: jnp.dtype = jnp.float32
 
     def __call__(self, images: jax.Array, dropout_keys: jax.Array | None = None) -> jax.Array:
@@ -78,22 +83,38 @@ class AlexNet(nn.Module):
         stride: int = 1,
         pool: bool = False,
     ) -> jax.Array:
+        kernel_init, bias_init = self._initializers(kernel**2 * x.shape[-1])
         x = nn.Conv(
             self._scaled(channels),
             (kernel, kernel),
             strides=stride,
             padding=padding,  # explicit: SAME pads strided convolutions differently from PyTorch
             dtype=self.dtype,
-            kernel_init=pytorch_uniform(kernel**2 * x.shape[-1]),
-            bias_init=pytorch_uniform(kernel**2 * x.shape[-1]),
+            kernel_init=kernel_init,
+            bias_init=bias_init,
             name=name,
         )(x)
         x = nn.relu(x)
         return max_pool(x) if pool else x
 
     def _dense(self, x: jax.Array, name: str, features: int) -> jax.Array:
-        init = pytorch_uniform(x.shape[-1])
-        return nn.Dense(features, dtype=self.dtype, kernel_init=init, bias_init=init, name=name)(x)
+        kernel_init, bias_init = self._initializers(x.shape[-1])
+        return nn.Dense(
+            features, dtype=self.dtype, kernel_init=kernel_init, bias_init=bias_init, name=name
+        )(x)
+
+    def _initializers(
+        self, fan_in: int
+    ) -> tuple[nn.initializers.Initializer, nn.initializers.Initializer]:
+        """Of kernels and of biases."""
+        if self.initializer == "pytorch":
+            return pytorch_uniform(fan_in), pytorch_uniform(fan_in)
+        if self.initializer == "lecun_normal":
+            return nn.initializers.lecun_normal(), nn.initializers.zeros
+        known = ["pytorch", "lecun_normal"]
+        raise InputError(
+            f"model.initializer: unknown {self.initializer!r}; {nearest(self.initializer, known)}"
+        )
 
     def _drop(self, x: jax.Array, keys: jax.Array | None, layer: int) -> jax.Array:
         if keys is None or not self.dropout:

@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax import tasks
@@ -18,7 +19,6 @@ from ssljax.models import SMALLEST_IMAGE, make_model
 from ssljax.tasks import Task, make_task
 from ssljax.training.optimizers import make_optimizer
 from ssljax.training.parallelism import Parallelism
-from ssljax.training.steps import initial_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,12 @@ class Run:
                 f"the run has {list(self.class_names)}"
             )
         return records
+
+    def parameter_shapes(self) -> dict[str, Any]:
+        """The shapes of its parameters by layer, as `jax.ShapeDtypeStruct`s."""
+        size = self.task.image_size
+        images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+        return jax.eval_shape(self.model.init, jax.random.key(0), images)["params"]
 
 
 def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
@@ -89,11 +95,8 @@ def open_class_names(config: ConfigDict) -> tuple[str, ...]:
     ).class_names
 
 
-def check_buildable(config: ConfigDict) -> dict[str, Any]:
+def check_buildable(config: ConfigDict) -> Run:
     """Builds everything of a training run but its state, and opens its data.
-
-    Returns:
-      The shapes of its parameters by layer, as `jax.ShapeDtypeStruct`s.
 
     Raises:
       InputError: whatever is wrong with the config or the data.
@@ -103,6 +106,5 @@ def check_buildable(config: ConfigDict) -> dict[str, Any]:
         run.records(split)
     Parallelism(config.parallelism, config.batch_size)
     optimizer = make_optimizer(config.optimizer, lambda step: 0.0, config.frozen_layers)
-    return jax.eval_shape(
-        lambda: initial_state(run.model, optimizer, run.task.image_size, config.seed)
-    ).params
+    jax.eval_shape(optimizer.init, run.parameter_shapes())  # names frozen layers that are none
+    return run
