@@ -76,6 +76,11 @@ def kill(
     }
 
 
+def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of metrics without what was timed."""
+    return [{key: value for key, value in row.items() if not TIMED.match(key)} for row in rows]
+
+
 def state(folder: pathlib.Path) -> tuple[list[Any], list[dict[str, Any]]]:
     """Every array of the latest and the best checkpoint, and the metrics but for what was timed."""
     import jax
@@ -91,11 +96,7 @@ def state(folder: pathlib.Path) -> tuple[list[Any], list[dict[str, Any]]]:
             *jax.tree.leaves(checkpointer.restore(newest)),
         ]
     checkpointer.close()
-    rows = [
-        {key: value for key, value in row.items() if not TIMED.match(key)}
-        for row in read_metrics(folder)
-    ]
-    return arrays, rows
+    return arrays, untimed(read_metrics(folder))
 
 
 def same(one: pathlib.Path, other: pathlib.Path) -> bool:

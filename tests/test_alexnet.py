@@ -30,6 +30,18 @@ def test_fc6_keeps_its_shape_from_64_pixels_up(size):
     assert jax.eval_shape(lambda: init(model, size))["fc6"]["kernel"].shape == (36 * 16, 256)
 
 
+def test_flax_initialiser():
+    params = init(
+        make_model({"name": "alexnet", "initializer": "lecun_normal"}, num_outputs=10), 64
+    )
+    for name, layer in params.items():
+        fan_in = np.prod(layer["kernel"].shape[:-1])
+        assert not layer["bias"].any(), name
+        assert np.asarray(layer["kernel"]).std() == pytest.approx(fan_in**-0.5, rel=0.02), name
+    with pytest.raises(InputError, match="model.initializer: unknown 'lecun'; .*lecun_normal"):
+        init(make_model({"name": "alexnet", "initializer": "lecun"}, num_outputs=10), 64)
+
+
 def test_initial_weights_have_pytorchs_distribution():
     params = init(make_model({"name": "alexnet", "width": 0.25}, num_outputs=10), 64)
     for name, layer in params.items():

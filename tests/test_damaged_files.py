@@ -57,21 +57,18 @@ def test_a_config_of_an_earlier_version_gets_the_defaults_of_new_settings(run):
     assert load_run(run).run.config.data.cache == ""
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"from": 1, "fingerprint": 2}'])
-def test_a_report_of_the_start_that_is_none(run, make_config, pretext_run, text):
-    (run / "init.json").write_text(text)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *[("init.json", text) for text in ("{", "{}", "[]", '{"from": 1, "fingerprint": 2}')],
+        *[("environment.json", text) for text in ("{", "{}", "3")],
+    ],
+)
+def test_a_report_that_is_none(run, make_config, pretext_run, name, text):
+    (run / name).write_text(text)
     config = make_config("classification")
     config.init_from = str(pretext_run)
-    with pytest.raises(InputError, match=r"init.json is damaged"):
-        train(config, run)
-
-
-@pytest.mark.parametrize("text", ["{", "{}", "3"])
-def test_an_environment_that_is_none(run, make_config, pretext_run, text):
-    (run / "environment.json").write_text(text)
-    config = make_config("classification")
-    config.init_from = str(pretext_run)
-    with pytest.raises(InputError, match=r"environment.json is damaged"):
+    with pytest.raises(InputError, match=f"{name} is damaged"):
         train(config, run)
 
 

@@ -120,11 +120,11 @@ def test_crop_resize_and_normalise(height, width):
     np.testing.assert_allclose(normalised, reference, atol=1e-6)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-8), (np.float32, 1e-3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-8), (np.float32, 1e-4)])
 def test_adam_with_l2_and_step_decay(dtype, tolerance):
     """A least-squares problem: 200 steps over 8 epochs.
 
-    In float32 the two may differ by 1e-3 of a parameter or loss: roundings of the gradient pass
+    In float32 the two may differ by 1e-4 of a parameter or loss: roundings of the gradient pass
     through Adam's division by its own size.
     """
     rng = np.random.default_rng(0)

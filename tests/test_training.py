@@ -16,12 +16,7 @@ from ssljax.training.checkpoints import Checkpoints
 from ssljax.training.lock import lock
 from ssljax.training.loop import train
 from ssljax.training.run_folder import read_metrics
-
-NOT_TIMED = re.compile("images_per_second|input_wait")
-
-
-def untimed(rows):
-    return [{k: v for k, v in row.items() if not NOT_TIMED.match(k)} for row in rows]
+from tests.kills import same, untimed
 
 
 def latest_params(folder):
@@ -112,13 +107,7 @@ def test_a_longer_run_goes_on_and_equals_one_that_was_not_stopped(make_config, t
         config.epochs = epochs
         train(config, tmp_path / "twice")
     train(config, tmp_path / "once")
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        latest_params(tmp_path / "twice"),
-        latest_params(tmp_path / "once"),
-    )
-    rows = [untimed(read_metrics(tmp_path / name)) for name in ("twice", "once")]
-    assert rows[0] == rows[1]
+    assert same(tmp_path / "twice", tmp_path / "once")
     # A third call finds everything done, and a metrics file cut short is mended.
     before = (tmp_path / "once" / "metrics.jsonl").read_bytes()
     (tmp_path / "once" / "metrics.jsonl").write_bytes(before + b'{"kind": "tra')
@@ -248,13 +237,7 @@ def test_the_checkpoint_before_a_damaged_one_restores(make_config, tmp_path, cap
     assert f"checkpoint {newest} is damaged" in said
     assert "beside it there is best (step 14), latest (step 7); going on from step 7" in said
     assert (tmp_path / "run/checkpoints/damaged/14").is_dir()
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        latest_params(tmp_path / "run"),
-        latest_params(tmp_path / "undisturbed"),
-    )
-    rows = [untimed(read_metrics(tmp_path / name)) for name in ("run", "undisturbed")]
-    assert rows[0] == rows[1]
+    assert same(tmp_path / "run", tmp_path / "undisturbed")
 
 
 def test_a_folder_that_cannot_be_written_is_named(make_config, tmp_path):
@@ -316,8 +299,8 @@ def test_frozen_layers_stay_and_the_others_learn(make_config, pretext_run, tmp_p
     train(config, tmp_path / "run")
     source, result = latest_params(pretext_run), latest_params(tmp_path / "run")
     for layer in result:
-        same = np.array_equal(source[layer]["kernel"], result[layer]["kernel"])
-        assert same == layer.startswith("conv"), layer
+        unchanged = np.array_equal(source[layer]["kernel"], result[layer]["kernel"])
+        assert unchanged == layer.startswith("conv"), layer
     config.frozen_layers = "conw*"
     with pytest.raises(InputError, match="frozen_layers: 'conw\\*' matches no layer; did you mean"):
         train(config, tmp_path / "other")
