@@ -200,13 +200,15 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
     collected = study(arguments.config, arguments.workdir)
-    print(f"\n{'arm':24} {'labels':>7} {'top-1':>7} {'top-3':>7} {'top-5':>7} {'class mean':>11}")
+    longest = max(map(len, collected["arms"]))
+    heads = f"{'labels':>7} {'top-1':>7} {'top-3':>7} {'top-5':>7} {'class mean':>11}"
+    print(f"\n{'arm':{longest}} {heads}")
     for name, arm in collected["arms"].items():
         for share in arm["labels"].values():
             mean = share["settings"][share["best"]]["mean"]
             values = (100 * mean[key] for key in ("top1", "top3", "top5", "class_mean"))
             print(
-                f"{name:24} {share['fraction']:7.0%} "
+                f"{name:{longest}} {share['fraction']:7.0%} "
                 + "{:7.1f} {:7.1f} {:7.1f} {:11.1f}".format(*values)
             )
     print(f"\nreport: {pathlib.Path(arguments.workdir) / 'report.html'}")
