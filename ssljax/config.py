@@ -39,6 +39,7 @@ def train_config() -> ConfigDict:
     config.data.mean = (0.5, 0.5, 0.5)
     config.data.std = (0.5, 0.5, 0.5)
     config.data.label_fraction = 1.0  # trains on this share of each class; 5 % are part of 10 %
+    config.data.decoding = "exact"  # as Pillow does it, or "fast": see ssljax/data/fast_images.py
     config.data.threads = 2  # that read and decode
     config.data.cache = ""  # "ram" keeps decoded pictures after the first epoch
 
@@ -128,7 +129,7 @@ _NOT_NEGATIVE = (
     "seed", "data.threads", "optimizer.weight_decay", "optimizer.b1", "optimizer.b2",
     "optimizer.eps", "optimizer.momentum", "checkpoint_every_steps", "model.dropout",
 )  # fmt: skip
-_CHOICES = {"data.cache": ("", "ram")}
+_CHOICES = {"data.cache": ("", "ram"), "data.decoding": ("exact", "fast")}
 _BELOW_ONE = ("model.dropout", "optimizer.b1", "optimizer.b2", "optimizer.momentum")
 
 

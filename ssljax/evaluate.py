@@ -33,7 +33,6 @@ def evaluate(
     import jax
     import numpy as np
 
-    from ssljax.data.pictures import Pictures
     from ssljax.trained_model import load_run
     from ssljax.training.evaluation import Evaluator
     from ssljax.training.metrics import MetricSums
@@ -42,10 +41,10 @@ def evaluate(
     run = model.run
     split = split or run.config.data.test_split
     run.config.data.data_dir = data_dir or run.config.data.data_dir
-    records = run.records(split)
+    pictures = run.pictures(split)
 
     total, labels, predicted = MetricSums(), [], []
-    for batch, sums, outputs in Evaluator(run, Pictures(records)).batches(model.params):
+    for batch, sums, outputs in Evaluator(run, pictures).batches(model.params):
         total.add(jax.device_get(sums))
         labels.append(batch["label"][batch["mask"]])
         predicted.append(np.asarray(outputs).argmax(axis=-1)[batch["mask"]])
@@ -55,7 +54,7 @@ def evaluate(
         "split": split,
         "checkpoint": model.checkpoint,
         "step": model.step,
-        "examples": len(records),
+        "examples": len(pictures),
         "metrics": total.means(),
         "floor": run.task.floor(truth),
     }

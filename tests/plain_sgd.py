@@ -13,7 +13,6 @@ import numpy as np
 
 from ssljax import config_files
 from ssljax.data import pipeline
-from ssljax.data.pictures import Pictures
 from ssljax.training.optimizers import make_optimizer
 from ssljax.training.parallelism import Parallelism
 from ssljax.training.run import make_run, open_class_names
@@ -35,7 +34,7 @@ def run_sgd(config, mode: str, count: int):
     )()
     step = parallelism.train_step(make_train_step(run.model, run.task, optimizer, seed=0))
     batches = pipeline.batches(
-        Pictures(run.records(config.data.train_split)), run.task,
+        run.pictures(config.data.train_split), run.task,
         batch_size=config.batch_size, epochs=5, seed=0, train=True, random_crop=True,
     )  # fmt: skip
     losses = []

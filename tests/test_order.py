@@ -12,14 +12,18 @@ from ssljax.data.order import PADDING, Order, record_rng
 shapes = st.tuples(st.integers(1, 60), st.sampled_from([1, 2, 4]), st.integers(1, 6))
 
 
+def records_of(order, epoch):
+    return [int(record) for at, records in order if at == epoch for record in records]
+
+
 @given(shapes, st.integers(1, 3), st.booleans(), st.integers(0, 9))
 def test_every_epoch_holds_every_record_once_then_padding(shape, epochs, shuffle, seed):
     num_records, processes, share = shape
     order = Order(num_records, processes * share, epochs, shuffle, seed)
-    places = list(order)
-    assert len(places) == epochs * order.steps_per_epoch * order.batch_size
+    assert len(list(order)) == len(order) == epochs * order.steps_per_epoch
     for epoch in range(epochs):
-        records = [record for at, record in places if at == epoch]
+        records = records_of(order, epoch)
+        assert len(records) == order.steps_per_epoch * order.batch_size
         assert sorted(records[:num_records]) == list(range(num_records))
         assert set(records[num_records:]) <= {PADDING}
         if not shuffle:
@@ -32,20 +36,21 @@ def test_processes_share_the_same_global_batches(shape, seed):
     batch = processes * share
     alone = list(Order(num_records, batch, 2, True, seed))
     parts = [list(Order(num_records, batch, 2, True, seed, p, processes)) for p in range(processes)]
-    for step in range(len(alone) // batch):
-        together = [place for part in parts for place in part[step * share : (step + 1) * share]]
-        assert together == alone[step * batch : (step + 1) * batch]
+    for (epoch, records), *shares in zip(alone, *parts, strict=True):
+        assert {at for at, _ in shares} == {epoch}
+        assert [len(part) for _, part in shares] == [share] * processes
+        np.testing.assert_array_equal(np.concatenate([part for _, part in shares]), records)
 
 
 def test_epochs_and_seeds_differ():
-    def records(seed, epoch):
-        return [record for at, record in Order(50, 10, 2, True, seed) if at == epoch]
-
-    assert len({tuple(records(seed, epoch)) for seed in (0, 1, 2) for epoch in (0, 1)}) == 6
+    orders = [Order(50, 10, 2, True, seed) for seed in (0, 1, 2)]
+    assert len({tuple(records_of(order, epoch)) for order in orders for epoch in (0, 1)}) == 6
 
 
 def test_first_places_are_uniform():
-    count = collections.Counter(Order(4000, 8, 1, True, seed)[0][1] // 500 for seed in range(2000))
+    count = collections.Counter(
+        Order(4000, 8, 1, True, seed)[0][1][0] // 500 for seed in range(2000)
+    )
     assert set(count) == set(range(8))
     chi_square = sum((n - 250) ** 2 / 250 for n in count.values())
     assert chi_square < 30  # 7 degrees of freedom; p = 1e-4
@@ -53,7 +58,7 @@ def test_first_places_are_uniform():
 
 def test_an_index_outside_is_refused():
     with pytest.raises(IndexError):
-        Order(3, 2, 1, False)[4]
+        Order(3, 2, 1, False)[2]
 
 
 def test_streams_of_records_epochs_and_seeds_differ():
@@ -66,3 +71,14 @@ def test_streams_of_records_epochs_and_seeds_differ():
     assert len(draws) == 75
     again = record_rng(3, 4, 1).integers(100, size=5)
     np.testing.assert_array_equal(again, record_rng(3, 4, 1).integers(100, size=5))
+
+
+def test_a_stream_is_a_new_philox_whatever_was_drawn_before():
+    record_rng(1, 2, 3).random(7, np.float32)  # leaves half of a word behind
+    fresh = np.random.Philox(
+        key=np.array([5, 6], np.uint64), counter=np.array([0, 0, 0, 8], np.uint64)
+    )
+    expected = np.random.Generator(fresh)
+    stream = record_rng(5, 6, 7)
+    np.testing.assert_array_equal(stream.permutation(9), expected.permutation(9))
+    np.testing.assert_array_equal(stream.random(3, np.float32), expected.random(3, np.float32))

@@ -29,7 +29,7 @@ def read(records, **options):
     settings = {
         "batch_size": 8, "epochs": 2, "seed": 1, "train": True, "random_crop": True, "threads": 2,
     }  # fmt: skip
-    return list(pipeline.batches(Pictures(records), TASK, **{**settings, **options}))
+    return list(pipeline.batches(Pictures(records, 32), TASK, **{**settings, **options}))
 
 
 def assert_same(left, right):
@@ -42,23 +42,28 @@ def test_threads_change_nothing(records, threads):
     assert_same(read(records, threads=threads), read(records, threads=0))
 
 
+@pytest.mark.parametrize("decoding", ["exact", "fast"])
 @pytest.mark.parametrize(("dataset", "tile"), [("oblong", 16), ("square", 16), ("square", 14)])
-def test_keeping_decoded_pictures_changes_nothing(records, data_dir, monkeypatch, dataset, tile):
+def test_keeping_decoded_pictures_changes_nothing(
+    records, data_dir, monkeypatch, dataset, tile, decoding
+):
     if dataset == "square":
         records = open_records("fashion_mnist_10k", "images[:50]", data_dir)  # 28 px
     task = make_task({"name": "jigsaw", "grid": 2, "tile": tile}, data_image_size=2 * tile)
-    [kept] = open_pictures("ram", records, size=2 * tile)
+    [kept] = open_pictures("ram", records, size=2 * tile, decoding=decoding)
     settings = {"batch_size": 8, "epochs": 3, "seed": 1, "train": True, "random_crop": True}
-    fresh = list(pipeline.batches(Pictures(records), task, **settings))
+    fresh = list(pipeline.batches(Pictures(records, 2 * tile, decoding), task, **settings))
     assert_same(list(pipeline.batches(kept, task, **settings)), fresh)
-    monkeypatch.setattr(type(records), "__getitem__", None)  # nothing is read again
+    monkeypatch.setattr(
+        type(records), "read", lambda self, indices: iter(indices[:0])
+    )  # nothing is read again
     assert_same(list(pipeline.batches(kept, task, **settings)), fresh)
 
 
 def test_pictures_that_do_not_fit_into_memory_are_refused(records, monkeypatch):
     monkeypatch.setattr("ssljax.data.pictures.available_memory", lambda: 10_000)
     with pytest.raises(InputError, match=r"data.cache: 30 .* 1e-05 GB are available"):
-        open_pictures("ram", records, size=32)
+        open_pictures("ram", records, size=32, decoding="exact")
 
 
 def test_any_step_can_be_the_first(records):
@@ -68,9 +73,9 @@ def test_any_step_can_be_the_first(records):
 def test_batches_match_a_plain_loop(records):
     batches = read(records, seed=3)
     order = Order(len(records), 8, 2, shuffle=True, seed=3)
-    assert len(order) == 8 * len(batches)
-    for step, batch in enumerate(batches):
-        for row, (epoch, record) in enumerate(order[8 * step + place] for place in range(8)):
+    assert len(order) == len(batches)
+    for (epoch, places), batch in zip(order, batches, strict=True):
+        for row, record in enumerate(places.tolist()):
             assert batch["mask"][row] == (record != PADDING)
             assert batch["record"][row] == record
             if record == PADDING:
@@ -125,9 +130,11 @@ def test_a_record_that_cannot_be_decoded_is_named(records):
         def __len__(self):
             return 4
 
-        def __getitem__(self, index):
-            data, label = records[index]
-            return (data[:200] if index == 2 else data), label
+        def read(self, indices):
+            return [
+                (data[:200] if index == 2 else data, label)
+                for index, (data, label) in zip(indices, records.read(indices), strict=True)
+            ]
 
     with pytest.raises(InputError, match="broken, split train: record 2"):
         read(Broken())

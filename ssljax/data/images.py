@@ -51,32 +51,51 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def square(
-    picture: Image.Image | np.ndarray, size: int, rng: np.random.Generator | None
-) -> np.ndarray:
-    """Crops a square of the smaller side and resizes it.
+def dimensions(picture: Image.Image | np.ndarray) -> tuple[int, int]:
+    """Width and height."""
+    return picture.shape[1::-1] if isinstance(picture, np.ndarray) else picture.size
+
+
+def square_box(width: int, height: int, rng: np.random.Generator | None) -> tuple[int, int, int]:
+    """Left, top and side of a square of the smaller side.
 
     Args:
-      picture: of any size: an RGB picture, or uint8[H, W, 3].
-      size: the side of the result, in pixels.
       rng: draws where the square lies along the longer side; None takes the centre.
-
-    Returns:
-      uint8[size, size, 3].
     """
-    width, height = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
     side = min(width, height)
     slack = max(width, height) - side
     offset = slack // 2 if rng is None else int(rng.integers(slack + 1))
-    left, top = (offset, 0) if width > height else (0, offset)
+    return (offset, 0, side) if width > height else (0, offset, side)
+
+
+def resize(picture: Image.Image | np.ndarray, box: tuple[int, int, int], out: np.ndarray) -> None:
+    """Resizes a square of a picture.
+
+    Args:
+      picture: an RGB picture, or uint8[H, W, 3].
+      box: left, top and side of the square.
+      out: uint8[size, size, 3], where the result goes.
+    """
+    left, top, side = box
+    size = len(out)
     if isinstance(picture, np.ndarray):
         picture = picture[top : top + side, left : left + side]
         if side == size:
-            return picture
+            out[:] = picture
+            return
         picture = Image.fromarray(picture)
-    elif slack:
+    elif picture.size != (side, side):
         # Cropping first keeps the resize from mixing in pixels outside of the square.
         picture = picture.crop((left, top, left + side, top + side))
     if side != size:
         picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    out[:] = np.asarray(picture)
+
+
+def square(
+    picture: Image.Image | np.ndarray, size: int, rng: np.random.Generator | None
+) -> np.ndarray:
+    """`square_box`, then `resize`: uint8[size, size, 3]."""
+    out = np.empty((size, size, 3), np.uint8)
+    resize(picture, square_box(*dimensions(picture), rng), out)
+    return out

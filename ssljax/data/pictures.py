@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pathlib
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ssljax.data import images
 from ssljax.data.records import Records
@@ -17,25 +18,42 @@ _SAMPLE = 64  # pictures that an estimate looks at
 
 
 class Pictures:
-    """Decoded pictures by record; `CachedPictures` keeps what it has decoded."""
+    """The squares of a split's pictures; `CachedPictures` keeps what it has decoded.
 
-    def __init__(self, records: Records):
-        self.records = records
+    Attributes:
+      records: the split.
+      size: the side of the squares, in pixels.
+    """
+
+    def __init__(self, records: Records, size: int, decoding: str = "exact"):
+        """Decoding is `exact` (`ssljax.data.images`) or `fast` (`ssljax.data.fast_images`)."""
+        self.records, self.size = records, size
+        self._decode: Callable[[bytes], Any] = images.decode
+        self._resize: Callable[..., None] = images.resize
+        if decoding == "fast":
+            from ssljax.data import fast_images  # OpenCV takes a while to import
+
+            self._decode = lambda data: fast_images.decode(data, size)
+            self._resize = fast_images.resize
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, record: int) -> tuple[Image.Image | np.ndarray, int]:
-        """An RGB picture of any size, and the label or -1.
+    def decoded(self, records: Sequence[int]) -> Iterator[tuple[Any, int]]:
+        """Whole pictures of any size, each good until the next, and labels or -1.
 
         Raises:
-          InputError: the record cannot be decoded.
+          InputError: a record cannot be decoded.
         """
-        data, label = self.records[record]
-        try:
-            return images.decode(data), label
-        except images.ImageError as error:
-            raise InputError(f"{self.records.name}: record {record}: {error}") from error
+        for record, (data, label) in zip(records, self.records.read(records), strict=True):
+            try:
+                yield self._decode(data), label
+            except images.ImageError as error:
+                raise InputError(f"{self.records.name}: record {record}: {error}") from error
+
+    def square(self, picture: Any, rng: np.random.Generator | None, out: np.ndarray) -> None:
+        """Cuts a square out of a decoded picture, see `images.square_box`, and resizes it."""
+        self._resize(picture, images.square_box(*images.dimensions(picture), rng), out)
 
 
 class CachedPictures(Pictures):
@@ -45,27 +63,30 @@ class CachedPictures(Pictures):
     for. What comes out is the same as without the cache, to the bit.
     """
 
-    def __init__(self, records: Records, size: int):
-        super().__init__(records)
-        self._size = size
+    def __init__(self, records: Records, size: int, decoding: str = "exact"):
+        super().__init__(records, size, decoding)
         self._kept: dict[int, tuple[np.ndarray, int]] = {}
 
-    def __getitem__(self, record: int) -> tuple[Image.Image | np.ndarray, int]:
+    def decoded(self, records: Sequence[int]) -> Iterator[tuple[Any, int]]:
         """See `Pictures`."""
-        if record not in self._kept:
-            picture, label = super().__getitem__(record)
+        new = [record for record in records if record not in self._kept]
+        for record, (picture, label) in zip(new, super().decoded(new), strict=True):
             self._kept[record] = self._keepable(picture), label
-        return self._kept[record]
+        for record in records:
+            yield self._kept[record]
 
-    def _keepable(self, picture: Image.Image | np.ndarray) -> np.ndarray:
-        if isinstance(picture, Image.Image) and picture.width == picture.height:
-            return images.square(picture, self._size, None)
-        return np.asarray(picture)
+    def _keepable(self, picture: Any) -> np.ndarray:
+        width, height = images.dimensions(picture)
+        if width != height:
+            return np.array(picture)
+        out = np.empty((self.size, self.size, 3), np.uint8)
+        self.square(picture, None, out)
+        return out
 
     def estimated_bytes(self) -> int:
         """Memory that all pictures of the split will take, from a sample of them."""
         sample = np.linspace(0, len(self) - 1, min(_SAMPLE, len(self))).astype(int)
-        sizes = [self[int(record)][0].nbytes for record in sample]  # type: ignore[union-attr]
+        sizes = [picture.nbytes for picture, _ in self.decoded(sample.tolist())]
         return round(sum(sizes) / len(sizes) * len(self))
 
 
@@ -82,18 +103,19 @@ def available_memory() -> int:
         return available
 
 
-def open_pictures(cache: str, *splits: Records, size: int) -> list[Pictures]:
+def open_pictures(cache: str, *splits: Records, size: int, decoding: str) -> list[Pictures]:
     """The pictures of some splits, kept in memory if `cache` is "ram".
 
     Args:
       size: the side of the squares that are asked for, in pixels.
+      decoding: `exact` or `fast`.
 
     Raises:
       InputError: they are not expected to fit.
     """
     if not cache:
-        return [Pictures(records) for records in splits]
-    kept = [CachedPictures(records, size) for records in splits]
+        return [Pictures(records, size, decoding) for records in splits]
+    kept = [CachedPictures(records, size, decoding) for records in splits]
     needed = sum(pictures.estimated_bytes() for pictures in kept)
     free = available_memory()
     what = f"data.cache: {sum(map(len, kept)):,} decoded pictures take about {needed / 1e9:.2g} GB"

@@ -16,7 +16,6 @@ import grain
 import jax
 import numpy as np
 
-from ssljax.data import images
 from ssljax.data.order import PADDING, Order, record_rng
 from ssljax.data.pictures import Pictures
 from ssljax.tasks.task import Task
@@ -25,8 +24,12 @@ HostBatch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadExample:
-    """Turns an (epoch, record) pair into one example; runs on the reader threads."""
+class ReadBatch:
+    """Turns a step's epoch and records into a batch; runs on the reader threads.
+
+    A thread works on a whole batch, for then its records are read in one call and every picture is
+    resized into its place, where single examples would have to be copied together.
+    """
 
     pictures: Pictures
     task: Task
@@ -34,22 +37,27 @@ class ReadExample:
     train: bool
     random_crop: bool
 
-    def __call__(self, place: tuple[int, int]) -> dict[str, Any]:
+    def __call__(self, step: tuple[int, np.ndarray]) -> HostBatch:
         """Reads, decodes, crops, resizes and draws."""
-        epoch, record = place
-        size = self.task.image_size
-        rng = record_rng(self.seed, max(record, 0), epoch if self.train else None)
-        if record == PADDING:
-            image, label = np.zeros((size, size, 3), np.uint8), 0
-        else:
-            picture, label = self.pictures[record]
-            image = images.square(picture, size, rng if self.random_crop else None)
+        epoch, records = step
+        mask = records != PADDING
+        image = np.empty((len(records), self.pictures.size, self.pictures.size, 3), np.uint8)
+        image[mask.sum() :] = 0  # padding comes last
+        label = np.zeros(len(records), np.int32)
+        draws = []
+        decoded = self.pictures.decoded(records[mask].tolist())
+        for row, record in enumerate(records.tolist()):
+            rng = record_rng(self.seed, max(record, 0), epoch if self.train else None)
+            if record != PADDING:
+                picture, label[row] = next(decoded)
+                self.pictures.square(picture, rng if self.random_crop else None, image[row])
+            draws.append(self.task.draw(int(label[row]), rng, self.train))
         return {
             "image": image,
-            "label": np.int32(label),
-            "record": np.int32(record),
-            "mask": np.bool_(record != PADDING),
-            **self.task.draw(label, rng, self.train),
+            "label": label,
+            "record": records.astype(np.int32),
+            "mask": mask,
+            **{name: np.stack([draw[name] for draw in draws]) for name in draws[0]},
         }
 
 
@@ -89,9 +97,8 @@ def batches(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    read = ReadExample(pictures, task, seed, train, random_crop)
-    steps = grain.MapDataset.source(order).map(read).batch(order.local_batch_size)
-    # Buffered elements are whole batches: each thread works on one, and one more waits for it.
+    steps = grain.MapDataset.source(order).map(ReadBatch(pictures, task, seed, train, random_crop))
+    # Each thread works on a batch, and one more waits for it.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(steps[start_step:].to_iter_dataset(options))
 

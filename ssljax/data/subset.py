@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ssljax.data.records import Records
 from ssljax.errors import InputError
 
-
-@dataclasses.dataclass(frozen=True)
-class Selection(Sequence[Any]):
-    """Some of a source's records, in the given order."""
-
-    source: Sequence[Any]
-    indices: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.source[int(self.indices[index])]
+_AT_ONCE = 1024  # records that are in memory together
 
 
 def label_fraction(records: Records, fraction: float, seed: int) -> Records:
@@ -39,12 +25,17 @@ def label_fraction(records: Records, fraction: float, seed: int) -> Records:
         return records
     if not records.class_names:
         raise InputError(f"data.label_fraction: {records.name} has no labels")
-    labels = np.array([records[index][1] for index in range(len(records))])
+    labels = np.concatenate(
+        [
+            [label for _, label in records.read(range(start, min(start + _AT_ONCE, len(records))))]
+            for start in range(0, len(records), _AT_ONCE)
+        ]
+    )
     chosen = select(labels, fraction, seed)
     return dataclasses.replace(
         records,
         name=f"{records.name}, {fraction:.3%} of the labels",
-        source=Selection(records.source, chosen),
+        chosen=chosen,
     )
 
 

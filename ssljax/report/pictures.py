@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ssljax.data.pictures import Pictures
 from ssljax.tasks.task import Task
 from ssljax.trained_model import TrainedModel
 from ssljax.training.evaluation import Evaluator
@@ -47,7 +46,7 @@ def to_uint8(normalized: np.ndarray, task: Task) -> np.ndarray:
 
 def classified(model: TrainedModel, split: str, hits: int = 8, misses: int = 8) -> list[Tile]:
     """The first hits and the first misses of a split, with their truth and top three guesses."""
-    evaluator = Evaluator(model.run, Pictures(model.run.records(split)))
+    evaluator = Evaluator(model.run, model.run.pictures(split))
     found: dict[bool, list[Tile]] = {True: [], False: []}
     wanted = {True: hits, False: misses}
     names = model.class_names

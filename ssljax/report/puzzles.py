@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ssljax.data.pictures import Pictures
 from ssljax.report.pictures import Tile, to_uint8
 from ssljax.tasks.jigsaw import Jigsaw, cut, paste
 from ssljax.trained_model import TrainedModel
@@ -40,7 +39,7 @@ def sheet(model: TrainedModel, split: str, count: int = 8) -> list[tuple[Tile, T
     """
     task = model.run.task
     assert isinstance(task, Jigsaw)
-    evaluator = Evaluator(model.run, Pictures(model.run.records(split)))
+    evaluator = Evaluator(model.run, model.run.pictures(split))
     batch, _, outputs = next(evaluator.batches(model.params))
     shuffled = np.asarray(task.inputs(jax.device_put(batch)))
     tiles = np.asarray(cut(jnp.asarray(shuffled), task.grid))

@@ -89,7 +89,11 @@ class _Loop:
         self.checkpoints = Checkpoints(workdir)
         finished = self.checkpoints.step(LATEST) == self.total_steps
         self.pictures, validation_pictures = open_pictures(
-            "" if finished else config.data.cache, records, validation, size=run.task.image_size
+            "" if finished else config.data.cache,
+            records,
+            validation,
+            size=run.task.image_size,
+            decoding=config.data.decoding,
         )
 
         # ------------------------------------------------------------------ devices and steps

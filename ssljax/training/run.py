@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from ssljax import tasks
 from ssljax.config import check_train_config
+from ssljax.data.pictures import Pictures
 from ssljax.data.records import Records, open_records
 from ssljax.errors import InputError
 from ssljax.models import SMALLEST_IMAGE, make_model
@@ -44,6 +45,14 @@ class Run:
                 f"the run has {list(self.class_names)}"
             )
         return records
+
+    def pictures(self, split: str) -> Pictures:
+        """The squares of a split's pictures, decoded as the run's config says.
+
+        Raises:
+          InputError: see `records`.
+        """
+        return Pictures(self.records(split), self.task.image_size, self.config.data.decoding)
 
     def parameter_shapes(self) -> dict[str, Any]:
         """The shapes of its parameters by layer, as `jax.ShapeDtypeStruct`s."""
