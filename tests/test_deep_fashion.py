@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from ssljax.data.deep_fashion_lists import read_listing
 from ssljax.data.prepare import prepare_deep_fashion, summary
-from ssljax.data.records import open_records
+from ssljax.data.records import open_builder, open_records
 from ssljax.errors import InputError
 from tests.deep_fashion_folder import write_folder, write_list
 
@@ -23,12 +23,11 @@ def source(tmp_path) -> pathlib.Path:
     return tmp_path / "source"
 
 
-def examples(records):
+def examples(config, split, data_dir):
     """Every feature, as TFDS itself reads them."""
-    features = records.source.dataset_info.features
+    builder = open_builder(f"deep_fashion/{config}", str(data_dir))
     decoders = {"image": tfds.decode.SkipDecoding()}
-    for example in records.source:
-        yield features.deserialize_example_np(example, decoders=decoders)
+    return builder.as_data_source(split=split, decoders=decoders)
 
 
 @pytest.mark.parametrize("annotations", ["Anno", "Anno_coarse"])
@@ -40,7 +39,7 @@ def test_every_layout_is_read_and_its_bytes_are_kept(tmp_path, annotations, phot
     for split in ("train", "validation", "test"):
         records = open_records("deep_fashion/official", split, str(tmp_path / "d"))
         assert records.class_names == ("Blouse", "Jeans", "Dress", "Cape", "Tee")
-        for example in examples(records):
+        for example in examples("official", split, tmp_path / "d"):
             seen[example["filename"].decode()] = (split, example)
     assert sorted(seen) == sorted(names)
     root = tmp_path / "s" / photographs.removesuffix("img")
@@ -69,8 +68,8 @@ def test_slides_splits_match_a_plain_loop(source, tmp_path):
             expected[side + partition[name]].add(name)
     assert len(expected) == 6
     for split, names in expected.items():
-        records = open_records("deep_fashion/slides", split, str(tmp_path / "d"))
-        assert {example["filename"].decode() for example in examples(records)} == names
+        read = examples("slides", split, tmp_path / "d")
+        assert {example["filename"].decode() for example in read} == names
 
 
 def test_preparing_twice_writes_once(source, tmp_path):
@@ -209,8 +208,8 @@ def test_bad_images_are_skipped_on_request_and_move_no_other(source, tmp_path, c
     for split in ("pretext_train", "pretext_validation", "train", "test"):
         names = []
         for directory in ("whole", "rest"):
-            records = open_records("deep_fashion/slides", split, str(tmp_path / directory))
-            names.append({example["filename"] for example in examples(records)})
+            read = examples("slides", split, tmp_path / directory)
+            names.append({example["filename"] for example in read})
         assert names[1] <= names[0]
         kept += len(names[1])
     assert 0 < kept <= 48

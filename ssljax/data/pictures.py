@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,32 +28,38 @@ class Pictures:
     def __init__(self, records: Records, size: int, decoding: str = "exact"):
         """Decoding is `exact` (`ssljax.data.images`) or `fast` (`ssljax.data.fast_images`)."""
         self.records, self.size = records, size
-        self._decode: Callable[[bytes], Any] = images.decode
-        self._resize: Callable[..., None] = images.resize
+        self._fast = None
         if decoding == "fast":
             from ssljax.data import fast_images  # OpenCV takes a while to import
 
-            self._decode = lambda data: fast_images.decode(data, size)
-            self._resize = fast_images.resize
+            self._fast = fast_images
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def decoded(self, records: Sequence[int]) -> Iterator[tuple[Any, int]]:
-        """Whole pictures of any size, each good until the next, and labels or -1.
-
-        Raises:
-          InputError: a record cannot be decoded.
-        """
-        for record, (data, label) in zip(records, self.records.read(records), strict=True):
-            try:
-                yield self._decode(data), label
-            except images.ImageError as error:
-                raise InputError(f"{self.records.name}: record {record}: {error}") from error
+    def read(self, records: Sequence[int]) -> list[tuple[Any, int]]:
+        """What `square` takes of some records, and their labels or -1."""
+        return self.records.read(records)
 
     def square(self, picture: Any, rng: np.random.Generator | None, out: np.ndarray) -> None:
-        """Cuts a square out of a decoded picture, see `images.square_box`, and resizes it."""
-        self._resize(picture, images.square_box(*images.dimensions(picture), rng), out)
+        """Cuts a square out of a picture and resizes it.
+
+        Args:
+          picture: from `read`.
+          rng: draws where the square lies; None takes the centre.
+          out: uint8[size, size, 3], where the result goes.
+
+        Raises:
+          ImageError: it cannot be decoded.
+        """
+        if self._fast:
+            self._fast.square(picture, rng, out)
+        else:
+            self._resize(images.decode(picture), rng, out)
+
+    def _resize(self, picture: Any, rng: np.random.Generator | None, out: np.ndarray) -> None:
+        box = images.square_box(*images.dimensions(picture), rng)
+        (self._fast or images).resize(picture, box, out)
 
 
 class CachedPictures(Pictures):
@@ -67,27 +73,43 @@ class CachedPictures(Pictures):
         super().__init__(records, size, decoding)
         self._kept: dict[int, tuple[np.ndarray, int]] = {}
 
-    def decoded(self, records: Sequence[int]) -> Iterator[tuple[Any, int]]:
-        """See `Pictures`."""
+    def read(self, records: Sequence[int]) -> list[tuple[Any, int]]:
+        """See `Pictures`; pictures that are not kept yet are decoded here.
+
+        Raises:
+          InputError: a record cannot be decoded.
+        """
         new = [record for record in records if record not in self._kept]
-        for record, (picture, label) in zip(new, super().decoded(new), strict=True):
+        for record, (data, label) in zip(new, super().read(new), strict=True):
+            try:
+                picture = (self._fast or images).decode(data)
+            except images.ImageError as error:
+                raise not_decoded(self.records, record, error) from error
             self._kept[record] = self._keepable(picture), label
-        for record in records:
-            yield self._kept[record]
+        return [self._kept[record] for record in records]
+
+    def square(self, picture: Any, rng: np.random.Generator | None, out: np.ndarray) -> None:
+        """See `Pictures`."""
+        self._resize(picture, rng, out)
 
     def _keepable(self, picture: Any) -> np.ndarray:
         width, height = images.dimensions(picture)
         if width != height:
-            return np.array(picture)
+            return np.asarray(picture)
         out = np.empty((self.size, self.size, 3), np.uint8)
-        self.square(picture, None, out)
+        self._resize(picture, None, out)
         return out
 
     def estimated_bytes(self) -> int:
         """Memory that all pictures of the split will take, from a sample of them."""
         sample = np.linspace(0, len(self) - 1, min(_SAMPLE, len(self))).astype(int)
-        sizes = [picture.nbytes for picture, _ in self.decoded(sample.tolist())]
+        sizes = [picture.nbytes for picture, _ in self.read(sample.tolist())]
         return round(sum(sizes) / len(sizes) * len(self))
+
+
+def not_decoded(records: Records, record: int, error: Exception) -> InputError:
+    """Names the record."""
+    return InputError(f"{records.name}: record {record}: {error}")
 
 
 def available_memory() -> int:

@@ -16,8 +16,9 @@ import grain
 import jax
 import numpy as np
 
+from ssljax.data.images import ImageError
 from ssljax.data.order import PADDING, Order, record_rng
-from ssljax.data.pictures import Pictures
+from ssljax.data.pictures import Pictures, not_decoded
 from ssljax.tasks.task import Task
 
 HostBatch = dict[str, np.ndarray]
@@ -45,12 +46,15 @@ class ReadBatch:
         image[mask.sum() :] = 0  # padding comes last
         label = np.zeros(len(records), np.int32)
         draws = []
-        decoded = self.pictures.decoded(records[mask].tolist())
+        pictures = iter(self.pictures.read(records[mask].tolist()))
         for row, record in enumerate(records.tolist()):
             rng = record_rng(self.seed, max(record, 0), epoch if self.train else None)
             if record != PADDING:
-                picture, label[row] = next(decoded)
-                self.pictures.square(picture, rng if self.random_crop else None, image[row])
+                picture, label[row] = next(pictures)
+                try:
+                    self.pictures.square(picture, rng if self.random_crop else None, image[row])
+                except ImageError as error:
+                    raise not_decoded(self.pictures.records, record, error) from error
             draws.append(self.task.draw(int(label[row]), rng, self.train))
         return {
             "image": image,
@@ -97,7 +101,8 @@ def batches(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    steps = grain.MapDataset.source(order).map(ReadBatch(pictures, task, seed, train, random_crop))
+    read = ReadBatch(pictures, task, seed, train, random_crop)
+    steps = grain.MapDataset.source(order).map(read)
     # Each thread works on a batch, and one more waits for it.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(steps[start_step:].to_iter_dataset(options))

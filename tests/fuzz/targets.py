@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ssljax import config_files
-from ssljax.data import images
+from ssljax.data import fast_images, images
 from ssljax.data.deep_fashion_lists import read_listing
 from ssljax.errors import InputError
 from ssljax.models import torch_weights
@@ -90,6 +90,7 @@ class Images(Target):
         except images.ImageError as error:
             raise InputError(str(error)) from error
         pixels = images.square(picture, 32, np.random.default_rng(0))
+        fast_images.square(damaged.read_bytes(), np.random.default_rng(0), np.empty_like(pixels))
         assert pixels.shape == (32, 32, 3)
         assert pixels.dtype == np.uint8
 
