@@ -112,6 +112,10 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Evaluates and prints."""
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
+    from ssljax.training.parallelism import split_cpu
+    from ssljax.training.run_folder import read_config
+
+    split_cpu(read_config(arguments.workdir).batch_size)
     result = evaluate(arguments.workdir, arguments.split, arguments.checkpoint, arguments.data_dir)
     print(describe(result))
     save(result, arguments.workdir)

@@ -199,7 +199,12 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Runs the study and says where the report lies."""
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
-    collected = study(arguments.config, arguments.workdir)
+    from ssljax.training.parallelism import split_cpu
+
+    config = arguments.config
+    check_study_config(config)
+    split_cpu(*(run.batch_size for run in (config.classification, *config.pretexts.values())))
+    collected = study(config, arguments.workdir)
     longest = max(map(len, collected["arms"]))
     heads = f"{'labels':>7} {'top-1':>7} {'top-3':>7} {'top-5':>7} {'class mean':>11}"
     print(f"\n{'arm':{longest}} {heads}")

@@ -13,7 +13,9 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
     from ssljax.training.loop import train
+    from ssljax.training.parallelism import split_cpu
 
+    split_cpu(arguments.config.batch_size)
     train(arguments.config, arguments.workdir)
 
 

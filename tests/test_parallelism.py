@@ -70,3 +70,32 @@ def test_a_batch_that_does_not_divide_is_refused():
         Parallelism("jit", 30)
     with pytest.raises(InputError, match="parallelism: 'pjit' is not one of jit, pmap"):
         Parallelism("pjit", 32)
+
+
+@pytest.mark.parametrize(
+    ("environment", "cores", "batch_sizes", "devices"),
+    [
+        ({}, 2, (64,), 2),
+        ({}, 1, (64,), 1),
+        ({}, 64, (64,), 4),
+        ({}, 6, (64, 96), 2),
+        ({}, 4, (25,), 1),
+        ({"JAX_NUM_CPU_DEVICES": "1"}, 2, (64,), 1),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 2, (64,), 3),
+    ],
+)
+def test_each_core_is_a_device(environment, cores, batch_sizes, devices):
+    program = (
+        f"import os; os.sched_getaffinity = lambda pid: range({cores})\n"
+        "import jax; from ssljax.training.parallelism import split_cpu\n"
+        f"split_cpu(*{batch_sizes}); print(jax.device_count())"
+    )
+    inherited = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == str(devices)

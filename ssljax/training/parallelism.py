@@ -7,6 +7,8 @@ A step sees its device's part of the batch and combines results with collectives
 from __future__ import annotations
 
 import functools
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +21,31 @@ from ssljax.errors import InputError
 
 AXIS = "data"
 MODES = ("jit", "pmap")
+_FEWEST_EXAMPLES = 16  # of a batch that a core is given
+# With fake devices a step's collectives meet in one process, whose threads may have to wait for
+# other programs; XLA would give up after 40 seconds.
+_PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 3600}
+
+
+def split_cpu(*batch_sizes: int) -> None:
+    """Makes each core of the CPU a device of its own, before jax has looked at its devices.
+
+    XLA spreads one operation after the other over the cores, and much of a step it does not spread
+    at all; a part of the batch for each core keeps them all busy. `JAX_NUM_CPU_DEVICES` in the
+    environment says otherwise.
+
+    Args:
+      *batch_sizes: global batches that have to divide over the devices.
+    """
+    if jax.config.values["jax_num_cpu_devices"] >= 0 or "device_count" in os.environ.get(
+        "XLA_FLAGS", ""
+    ):
+        return
+    batch_size = math.gcd(*batch_sizes)
+    devices = min(len(os.sched_getaffinity(0)), max(1, batch_size // _FEWEST_EXAMPLES))
+    while batch_size % devices:
+        devices -= 1
+    jax.config.update("jax_num_cpu_devices", devices)
 
 
 class Parallelism:
@@ -85,7 +112,11 @@ class Parallelism:
                 donate_argnums=0,
                 devices=self.devices,
             )
-        return jax.jit(self._shard(step, (P(), P(AXIS)), (P(), P())), donate_argnums=0)
+        return jax.jit(
+            self._shard(step, (P(), P(AXIS)), (P(), P())),
+            donate_argnums=0,
+            compiler_options=_PATIENCE if self.serial else None,
+        )
 
     def evaluation_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles `step(params, batch) -> (sums, outputs)`; outputs are float32[B, ...]."""
@@ -100,7 +131,10 @@ class Parallelism:
                 return sums, outputs.reshape(-1, *outputs.shape[2:])
 
             return flat
-        return jax.jit(self._shard(step, (P(), P(AXIS)), (P(), P(AXIS))))
+        return jax.jit(
+            self._shard(step, (P(), P(AXIS)), (P(), P(AXIS))),
+            compiler_options=_PATIENCE if self.serial else None,
+        )
 
     def _shard(self, step: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
         # check_vma=True would sum the gradients of replicated parameters over the axis by itself,
