@@ -1,8 +1,9 @@
 """Contenders that take turns in one run, each in a process of its own.
 
 A contender is a function that sets itself up and returns another, which does the work once and
-returns how many images that were. Its process waits while others work. Rates of one round are
-compared with each other, since a machine's speed drifts; reported is the median over the rounds.
+returns how many images that were (and in how many seconds, if it has a clock of its own). Its
+process waits while others work. Rates of one round are compared with each other, since a machine's
+speed drifts; reported is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-Work = Callable[[], int]
+Work = Callable[[], int | tuple[int, float]]
 Contender = Callable[..., Work]
 
 
@@ -161,6 +162,12 @@ def machine() -> str:
     return f"{model}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
+def peak_memory() -> float:
+    """Of this process, in MiB; `getrusage` would count that of the process that started it."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
 def main() -> None:
     """Runs in a contender's process: sets it up, then works whenever it is asked to."""
     module, name, options = sys.argv[1:]
@@ -172,8 +179,9 @@ def main() -> None:
     print("{}", flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        images = work()
-        print(json.dumps({"images": images, "seconds": time.perf_counter() - start}), flush=True)
+        done = work()
+        images, seconds = done if isinstance(done, tuple) else (done, time.perf_counter() - start)
+        print(json.dumps({"images": images, "seconds": seconds}), flush=True)
 
 
 if __name__ == "__main__":

@@ -54,12 +54,10 @@ def _ssljax(
 ) -> contenders.Work:
     from ssljax.data import pipeline
     from ssljax.data.pictures import open_pictures
-    from ssljax.data.prepare import prepare_deep_fashion
     from ssljax.data.records import open_records
     from ssljax.tasks import make_task
 
-    data_dir = f"{folder}/tfds-{images}"
-    prepare_deep_fashion("official", f"{folder}/photographs-{images}", data_dir)
+    data_dir = prepared(folder, images)
     records = open_records("deep_fashion/official", "train+validation+test", data_dir)
     task = make_task({"name": "jigsaw", "grid": 3, "tile": 75}, data_image_size=SIZE)
     [pictures] = open_pictures(cache, records, size=SIZE, decoding=decoding)
@@ -82,6 +80,15 @@ def _ssljax(
         return sum(int(step["mask"].sum()) for step in batches)
 
     return work
+
+
+def prepared(folder: str, images: int) -> str:
+    """Prepares the photographs as `deep_fashion/official`; returns the data_dir."""
+    from ssljax.data.prepare import prepare_deep_fashion
+
+    data_dir = f"{folder}/tfds-{images}"
+    prepare_deep_fashion("official", f"{folder}/photographs-{images}", data_dir)
+    return data_dir
 
 
 def _files(folder: str, images: int) -> list[str]:
@@ -114,7 +121,7 @@ def _tf_data(
     jpeg = {"channels": 3, "dct_method": "INTEGER_FAST", "fancy_upscaling": False}
 
     def read(data: Any) -> tuple[Any, Any]:
-        image = None if crop_first else tf.io.decode_jpeg(data, **jpeg)
+        image: Any = None if crop_first else tf.io.decode_jpeg(data, **jpeg)
         shape = tf.image.extract_jpeg_shape(data) if crop_first else tf.shape(image)
         side = tf.minimum(shape[0], shape[1])
         slack = shape[:2] - side

@@ -123,7 +123,8 @@ def test_a_run_goes_on_with_another_number_of_devices(pretext_run, data_dir, tmp
         "train", "--config=tests/tiny.py:jigsaw", f"--workdir={tmp_path / 'run'}",
         f"--config.data.data_dir={data_dir}",
     ]  # fmt: skip
-    run(*arguments, "--config.epochs=1")
+    one = {**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "1"}
+    subprocess.run(command(*arguments, "--config.epochs=1"), cwd=REPOSITORY, env=one, check=True)
     four = {**ENVIRONMENT, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     subprocess.run(command(*arguments), cwd=REPOSITORY, env=four, check=True)
     starts = json.loads((tmp_path / "run/environment.json").read_text())

@@ -20,11 +20,12 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ssljax.data import images
+from ssljax.data import fast_images, images
 from ssljax.data.deep_fashion_lists import Listing, Photograph
 
 NAME = "deep_fashion"
 CONFIGS = ("slides", "official")
+_PART = 64  # photographs that a thread checks at a time
 Progress = Callable[[Iterable[Photograph], str], Iterable[Photograph]]
 
 
@@ -134,15 +135,21 @@ def find_bad_images(
 ) -> Iterator[tuple[Photograph, str | None]]:
     """Decodes every photograph; yields each with what is wrong with it, or None."""
     rows = iter(photographs)
+    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        # In parts, for the pool would take note of every photograph at once.
-        while part := list(itertools.islice(rows, 1024)):
-            yield from pool.map(lambda row: (row, _fault(row)), part)
+        while True:
+            # In parts: handing over single photographs would cost as much as decoding them, and
+            # the pool would take note of all at once.
+            while len(waiting) < 2 * threads and (part := list(itertools.islice(rows, _PART))):
+                waiting.append(pool.submit(lambda part: [(row, _fault(row)) for row in part], part))
+            if not waiting:
+                return
+            yield from waiting.popleft().result()
 
 
 def _fault(photograph: Photograph) -> str | None:
     try:
-        images.decode(photograph.path.read_bytes())
+        fast_images.decode(photograph.path.read_bytes())  # what it refuses, Pillow has to refuse
     except FileNotFoundError:
         return "missing"
     except OSError as error:
