@@ -25,7 +25,9 @@ import numpy as np
 from ssljax.training.run_folder import read_metrics
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
+# Two devices of the CPU, whatever its cores.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+ENVIRONMENT["JAX_NUM_CPU_DEVICES"] = "2"
 TIMED = re.compile("images_per_second|input_wait")
 
 

@@ -125,7 +125,7 @@ def test_a_run_goes_on_with_another_number_of_devices(pretext_run, data_dir, tmp
     ]  # fmt: skip
     one = {**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "1"}
     subprocess.run(command(*arguments, "--config.epochs=1"), cwd=REPOSITORY, env=one, check=True)
-    four = {**ENVIRONMENT, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    four = {**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "4"}
     subprocess.run(command(*arguments), cwd=REPOSITORY, env=four, check=True)
     starts = json.loads((tmp_path / "run/environment.json").read_text())
     assert [len(start["devices"]) for start in starts] == [1, 4]
