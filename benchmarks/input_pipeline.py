@@ -29,6 +29,7 @@ CONTENDERS = [
     "tf_data_crop",
     "dataloader",
     "ffcv",
+    "ffcv_raw",
     "dali",
     "bare",
 ]
@@ -170,15 +171,24 @@ def dataloader(folder: str, images: int, threads: int, batch: int) -> contenders
     return lambda: sum(len(step) for step, _ in loader)
 
 
-def ffcv(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
+def ffcv(**options: Any) -> contenders.Work:
     """FFCV on its JPEG records; it crops at the centre, and draws no permutation."""
+    return _ffcv("jpg", **options)
+
+
+def ffcv_raw(**options: Any) -> contenders.Work:
+    """FFCV on decoded records, to compare with `kept`."""
+    return _ffcv("raw", **options)
+
+
+def _ffcv(mode: str, folder: str, images: int, threads: int, batch: int) -> contenders.Work:
     from ffcv.fields import RGBImageField
     from ffcv.fields.rgb_image import CenterCropRGBImageDecoder
     from ffcv.loader import Loader, OrderOption
     from ffcv.writer import DatasetWriter
     from PIL import Image
 
-    path = f"{folder}/photographs-{images}.beton"
+    path = f"{folder}/photographs-{images}-{mode}.beton"
     if not os.path.exists(path):
         files = _files(folder, images)
 
@@ -189,7 +199,7 @@ def ffcv(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
             def __getitem__(self, index: int) -> tuple[Image.Image]:
                 return (Image.open(files[index]).convert("RGB"),)
 
-        field = RGBImageField(write_mode="jpg", jpeg_quality=70)
+        field = RGBImageField(write_mode=mode, jpeg_quality=70)
         DatasetWriter(path, {"image": field}, num_workers=threads).from_indexed_dataset(
             Photographs()
         )

@@ -1,0 +1,43 @@
+"""The benchmarks run; what they measure is no test."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.kills import ENVIRONMENT
+
+TORCH = importlib.util.find_spec("torch")
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+
+def test_the_step_is_compared_with_pytorchs(tmp_path):
+    table = run(
+        "benchmarks.train_step", "--batch=16", "--width=0.02", "--steps=1", "--rounds=2",
+        "--only=ssljax,torch_channels_last", f"--json={tmp_path / 'results.json'}",
+    )  # fmt: skip
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["ratio"]) == ["ssljax"] + ["torch_channels_last"] * bool(TORCH)
+    assert all(len(values) == 2 and min(values) > 0 for values in results["ratio"].values())
+    assert "| ssljax | 1.00 (1.00–1.00) |" in table
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("skimage"), reason="needs the extra `benchmarks`")
+def test_the_input_pipelines_read_every_photograph(tmp_path):
+    table = run(
+        "benchmarks.input_pipeline", "--images=60", "--rounds=1", f"--folder={tmp_path}",
+        "--only=fast,exact,kept,dataloader,bare",
+    )  # fmt: skip
+    assert "| fast | 1.00 (1.00–1.00) |" in table
+    assert "| bare |" in table
