@@ -89,13 +89,18 @@ def state(folder: pathlib.Path) -> tuple[list[Any], list[dict[str, Any]]]:
     import orbax.checkpoint as ocp
 
     checkpointer = ocp.StandardCheckpointer()
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     arrays = []
     for item in ("latest/*/params", "latest/*/optimizer", "best/*/params"):
         paths = (folder / "checkpoints").glob(item)
         newest = max(paths, key=lambda path: int(path.parent.name))
+        like = jax.tree.map(  # the devices that wrote it need not be here
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+            checkpointer.metadata(newest).item_metadata.tree,
+        )
         arrays += [
             np.array(int(newest.parent.name)),
-            *jax.tree.leaves(checkpointer.restore(newest)),
+            *jax.tree.leaves(checkpointer.restore(newest, like)),
         ]
     checkpointer.close()
     return arrays, untimed(read_metrics(folder))
