@@ -125,15 +125,28 @@ def test_fast_decoding_of_the_rows_that_are_needed_is_that_of_all(width, height,
     pixels = np.asarray(Image.fromarray(SMOOTH).resize((width, height)))
     pixels = pixels ^ np.random.default_rng(0).integers(64, size=pixels.shape, dtype=np.uint8)
     data = encode(Image.fromarray(pixels), "JPEG", subsampling=subsampling)
-    whole = fast_images.decode(data)
+    whole = fast_images.decode(data, 48)
     for seed in range(20):
         expected = np.zeros((48, 48, 3), np.uint8)
-        if min(width, height) < 2 * 48:  # else it is decoded at half its size
-            box = images.square_box(width, height, np.random.default_rng(seed))
-            fast_images.resize(whole, box, expected)
-            np.testing.assert_array_equal(
-                fast_square(data, 48, np.random.default_rng(seed)), expected
-            )
+        box = images.square_box(*images.dimensions(whole), np.random.default_rng(seed))
+        fast_images.resize(whole, box, expected)
+        np.testing.assert_array_equal(fast_square(data, 48, np.random.default_rng(seed)), expected)
+
+
+def test_larger_pictures_are_decoded_smaller_but_not_below_the_square():
+    data = encode(Image.fromarray(SMOOTH).resize((801, 433)), "JPEG")
+    for size, expected in ((48, (55, 101)), (100, (109, 201)), (300, (433, 801))):
+        assert fast_images.decode(data, size).shape[:2] == expected
+    assert fast_images.decode(data).shape[:2] == (433, 801)
+
+
+def test_a_header_that_claims_too_much_takes_no_memory(monkeypatch):
+    data = bytearray(encode(Image.fromarray(SMOOTH), "JPEG"))
+    place = fast_images._frame(bytes(data))[0]
+    data[place : place + 4] = b"\xff\xff\xff\xff"
+    monkeypatch.setattr(fast_images.simplejpeg, "decode_jpeg", None)
+    with pytest.raises(images.ImageError):
+        fast_images.decode(bytes(data))
 
 
 @pytest.mark.parametrize("size", [(60, 90), (640, 400), (900, 901)])

@@ -3,8 +3,7 @@
 Several times as fast as Pillow's exact way in `ssljax.data.images`, and not quite the same: JPEGs
 are decoded with the fast DCT and plain upsampling of colour, at a half, a quarter or an eighth of
 their size where that still covers the square asked for, and the bilinear resize is not antialiased
-where it shrinks. The squares are cut at the same places. Files that are no plain JPEG are decoded
-the exact way.
+where it shrinks. Files that are no plain JPEG are decoded the exact way.
 
 Only the rows down to the square's lower edge are decoded: in a copy of the file the header's height
 is set to that, and the decoder stops there. Of an upright 2:3 photograph that spares a sixth of the
@@ -15,6 +14,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,11 +22,13 @@ import simplejpeg
 
 from ssljax.data import images
 
-_SEGMENT = struct.Struct(">HHxHH")  # marker, length, and of a frame header height and width
+# Marker, length, and of a frame header height, width and number of colours.
+_SEGMENT = struct.Struct(">HHxHHB")
 _BASELINE = 0xFFC0  # the marker of a frame that is neither progressive nor lossless
 # What may stand before it: tables, comments, and applications' notes but for EXIF.
 _PASSED = {0xFFC4, 0xFFDB, 0xFFDD, 0xFFFE, 0xFFE0, *range(0xFFE2, 0xFFF0)}
 _SCALES = (8, 4, 2)  # those that libjpeg-turbo has SIMD code for
+_FAST: dict[str, Any] = {"fastdct": True, "fastupsample": True, "min_factor": 2}
 _LARGEST = 16 * 2**20  # bytes of a decoded picture; what is larger is Pillow's to judge
 _scratch = threading.local()
 
@@ -50,39 +52,56 @@ def square(data: bytes, rng: np.random.Generator | None, out: np.ndarray) -> Non
         resize(picture, images.square_box(*images.dimensions(picture), rng), out)
         return
     place, height, width = frame
-    left, top, side = images.square_box(width, height, rng)
-    scale = next((scale for scale in _SCALES if side >= scale * len(out)), 1)
-    rows = (top + side).to_bytes(2)
+    scale, width, height = _scaled(width, height, len(out))
+    left, top, side = box = images.square_box(width, height, rng)
+    rows = min((top + side) * scale, frame[1]).to_bytes(2)
     if not hasattr(_scratch, "buffer"):
         _scratch.buffer = np.empty(_LARGEST, np.uint8)
     try:
         picture = simplejpeg.decode_jpeg(
             data[:place] + rows + data[place + 2 :],
-            fastdct=True,
-            fastupsample=True,
-            min_height=(top + side) // scale,
-            min_width=width // scale,
-            min_factor=2,
+            min_height=top + side,
+            min_width=width,
             buffer=_scratch.buffer,
             strict=False,  # it would complain of the rows that are left
+            **_FAST,
         )
-    except ValueError:  # too large, damaged, or of colours that Pillow knows to convert
-        picture, scale = np.asarray(images.decode(data)), 1
-    resize(picture, (left // scale, top // scale, side // scale), out)
+    except ValueError:  # too large, or damaged
+        picture = np.asarray(images.decode(data))
+        side = min(side * scale, *picture.shape[:2])
+        left, top = (min(edge * scale, length - side) for edge, length in
+                     zip((left, top), images.dimensions(picture), strict=True))  # fmt: skip
+        box = left, top, side
+    resize(picture, box, out)
 
 
-def decode(data: bytes) -> np.ndarray:
-    """Decodes the whole of an image file's bytes, at its own size; uint8[H, W, 3].
+def decode(data: bytes, size: int | None = None) -> np.ndarray:
+    """Decodes an image file's bytes, as `square` does, but whole.
+
+    Args:
+      size: of the squares that will be cut out; None decodes at the picture's own size.
+
+    Returns:
+      uint8[H, W, 3].
 
     Raises:
       ImageError: see `images.decode`.
     """
-    if _frame(data) is None:
-        return np.asarray(images.decode(data))
-    try:
-        return simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True)
-    except ValueError:
-        return np.asarray(images.decode(data))
+    frame = _frame(data)
+    if frame is not None:
+        _, width, height = _scaled(frame[2], frame[1], size or max(frame))
+        if 3 * width * height <= _LARGEST:
+            try:
+                return simplejpeg.decode_jpeg(data, min_height=height, min_width=width, **_FAST)
+            except ValueError:
+                pass  # see `square`
+    return np.asarray(images.decode(data))
+
+
+def _scaled(width: int, height: int, size: int) -> tuple[int, int, int]:
+    """The factor by which a picture is decoded smaller, and its width and height then."""
+    scale = next((scale for scale in _SCALES if min(width, height) >= scale * size), 1)
+    return scale, -(-width // scale), -(-height // scale)
 
 
 def resize(picture: np.ndarray, box: tuple[int, int, int], out: np.ndarray) -> None:
@@ -98,15 +117,16 @@ def resize(picture: np.ndarray, box: tuple[int, int, int], out: np.ndarray) -> N
 def _frame(data: bytes) -> tuple[int, int, int] | None:
     """Where a plain JPEG's frame header has the height (two bytes), the height, and the width.
 
-    None for other formats, progressive or cut JPEGs, and those with EXIF, which may be turned.
+    None for other formats, for progressive, cut or CMYK JPEGs, and for those with EXIF, which may
+    be turned.
     """
     if not data.startswith(b"\xff\xd8") or not data.endswith(b"\xff\xd9"):
         return None
     place = 2
     try:
         while True:
-            marker, length, height, width = _SEGMENT.unpack_from(data, place)
-            if marker == _BASELINE and height and width:
+            marker, length, height, width, colours = _SEGMENT.unpack_from(data, place)
+            if marker == _BASELINE and height and width and colours in (1, 3):
                 return place + 5, height, width
             if marker not in _PASSED:
                 return None

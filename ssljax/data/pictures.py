@@ -82,7 +82,8 @@ class CachedPictures(Pictures):
         new = [record for record in records if record not in self._kept]
         for record, (data, label) in zip(new, super().read(new), strict=True):
             try:
-                picture = (self._fast or images).decode(data)
+                fast = self._fast
+                picture = fast.decode(data, self.size) if fast else images.decode(data)
             except images.ImageError as error:
                 raise not_decoded(self.records, record, error) from error
             self._kept[record] = self._keepable(picture), label
