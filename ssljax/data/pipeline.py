@@ -28,8 +28,8 @@ HostBatch = dict[str, np.ndarray]
 class ReadBatch:
     """Turns a step's epoch and records into a batch; runs on the reader threads.
 
-    A thread works on a whole batch, for then its records are read in one call and every picture is
-    resized into its place, where single examples would have to be copied together.
+    A thread works on a whole batch, for then every picture is resized into its place, where single
+    examples would have to be copied together.
     """
 
     pictures: Pictures

@@ -43,7 +43,7 @@ class Records:
         return self.read([index])[0]
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
-        """The image files' bytes and the labels or -1 of several records, read at once."""
+        """The image files' bytes and the labels or -1 of several records."""
         if self.chosen is not None:
             indices = [int(self.chosen[index]) for index in indices]
         return [self._parse(self.source[index]) for index in indices]

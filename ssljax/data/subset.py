@@ -9,8 +9,6 @@ import numpy as np
 from ssljax.data.records import Records
 from ssljax.errors import InputError
 
-_AT_ONCE = 1024  # records that are in memory together
-
 
 def label_fraction(records: Records, fraction: float, seed: int) -> Records:
     """Keeps a share of every class, at least one example of each.
@@ -25,12 +23,7 @@ def label_fraction(records: Records, fraction: float, seed: int) -> Records:
         return records
     if not records.class_names:
         raise InputError(f"data.label_fraction: {records.name} has no labels")
-    labels = np.concatenate(
-        [
-            [label for _, label in records.read(range(start, min(start + _AT_ONCE, len(records))))]
-            for start in range(0, len(records), _AT_ONCE)
-        ]
-    )
+    labels = np.array([records[index][1] for index in range(len(records))])
     chosen = select(labels, fraction, seed)
     return dataclasses.replace(
         records,
