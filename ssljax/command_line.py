@@ -16,9 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ssljax import config_files
-from ssljax.errors import InputError, Interrupted, TrainingFailed, nearest
-
-USER_MISTAKE = 2
+from ssljax.errors import Ending, InputError, Interrupted, nearest
 
 
 class Command:
@@ -101,22 +99,27 @@ class Command:
                 print(self.help())
             else:
                 main(self.flags, positional)
-        except InputError as error:
-            self._end(str(error), USER_MISTAKE)
-        except TrainingFailed as error:
-            self._end(str(error), 1)
-        except Interrupted as error:
-            self._end(str(error), error.exit_code)
+                _take_leave()
+        except Ending as error:
+            self._end(str(error), error.exit_code, error.shared)
         except KeyboardInterrupt:
             self._end("interrupted", 130)
         except BrokenPipeError:
             os._exit(0)  # the reader of our output (`| head`) has left
 
-    def _end(self, message: str, code: int) -> None:
+    def _end(self, message: str, code: int, shared: bool = False) -> None:
         sys.stdout.flush()
         print(f"{self.name}: {message}", file=sys.stderr, flush=True)
+        if shared:
+            _take_leave()
         # At once: after a failure, libraries' threads would still print their own view of it.
         os._exit(code)
+
+
+def _take_leave() -> None:
+    """Of the run's other processes, if there are any."""
+    if processes := sys.modules.get("ssljax.training.processes"):
+        processes.leave()
 
 
 def _join_config(argv: Sequence[str]) -> list[str]:

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 
-class InputError(Exception):
+class Ending(Exception):
+    """Ends a command with one line.
+
+    Attributes:
+      exit_code: of the command.
+      shared: whether all processes of a run end with it, and so can take leave of each other.
+    """
+
+    exit_code = 1
+    shared = False
+
+
+class InputError(Ending):
     """The user's input cannot be used; the message names what is wrong and what would be right.
 
     Commands print it as one line, without a traceback, and exit with code 2.
     """
 
+    exit_code = 2
 
-class TrainingFailed(Exception):
+
+class TrainingFailed(Ending):
     """Training cannot go on (a loss that is not finite, a full disk); exit code 1."""
 
 
-class Interrupted(Exception):
+class ProcessLost(TrainingFailed):
+    """Another process of the run has ended, or cannot be reached any more."""
+
+
+class Interrupted(Ending):
     """Ctrl-C or SIGTERM ended a run after its checkpoint was saved; exit code 128 + signal."""
 
     def __init__(self, signal_number: int, message: str):
         super().__init__(message)
         self.signal_number = signal_number
-
-    @property
-    def exit_code(self) -> int:
-        """The shell's convention: 130 for Ctrl-C, 143 for SIGTERM."""
-        return 128 + self.signal_number
+        self.exit_code = 128 + signal_number  # the shell's convention
 
 
 def nearest(name: str, known: list[str]) -> str:

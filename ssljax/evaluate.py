@@ -34,21 +34,25 @@ def evaluate(
     import numpy as np
 
     from ssljax.trained_model import load_run
+    from ssljax.training import processes
     from ssljax.training.evaluation import Evaluator
     from ssljax.training.metrics import MetricSums
+    from ssljax.training.parallelism import own_rows
 
-    model = load_run(workdir, checkpoint)
-    run = model.run
-    split = split or run.config.data.test_split
-    run.config.data.data_dir = data_dir or run.config.data.data_dir
-    pictures = run.pictures(split)
+    with processes.together():
+        model = load_run(workdir, checkpoint)
+        run = model.run
+        split = split or run.config.data.test_split
+        run.config.data.data_dir = data_dir or run.config.data.data_dir
+        pictures = run.pictures(split)
 
-    total, labels, predicted = MetricSums(), [], []
+    total, classified = MetricSums(), []
     for batch, sums, outputs in Evaluator(run, pictures).batches(model.params):
         total.add(jax.device_get(sums))
-        labels.append(batch["label"][batch["mask"]])
-        predicted.append(np.asarray(outputs).argmax(axis=-1)[batch["mask"]])
-    truth = np.concatenate(labels)
+        pair = np.stack([batch["label"], own_rows(outputs).argmax(axis=-1)], axis=1)
+        classified.append(np.where(batch["mask"][:, None], pair, -2))
+    pairs = processes.gather(np.concatenate(classified)).reshape(-1, 2)
+    truth, predicted = pairs[pairs[:, 0] > -2].T
 
     result: dict[str, Any] = {
         "split": split,
@@ -60,7 +64,7 @@ def evaluate(
     }
     if run.task.needs_labels:
         confusion = np.zeros((len(run.class_names),) * 2, np.int64)
-        np.add.at(confusion, (truth, np.concatenate(predicted)), 1)
+        np.add.at(confusion, (truth, predicted), 1)
         result |= {"class_names": list(run.class_names), "confusion": confusion.tolist()}
     return result
 
@@ -112,13 +116,16 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Evaluates and prints."""
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
+    from ssljax.training import processes
     from ssljax.training.parallelism import split_cpu
     from ssljax.training.run_folder import read_config
 
+    processes.join()
     split_cpu(read_config(arguments.workdir).batch_size)
     result = evaluate(arguments.workdir, arguments.split, arguments.checkpoint, arguments.data_dir)
-    print(describe(result))
-    save(result, arguments.workdir)
+    if processes.is_first():
+        print(describe(result))
+        save(result, arguments.workdir)
 
 
 def cli() -> None:

@@ -20,7 +20,8 @@ import jax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from ssljax.errors import InputError, TrainingFailed
+from ssljax.errors import InputError, ProcessLost, TrainingFailed
+from ssljax.training import processes
 from ssljax.training.steps import TrainState
 
 LATEST, BEST = "latest", "best"
@@ -39,19 +40,22 @@ class Checkpoints:
         self._folder = pathlib.Path(workdir).absolute() / "checkpoints"
         self._read_only = read_only
         self._managers: dict[str, ocp.CheckpointManager] = {}
+        self._started: dict[str, int] = {}  # the last step that began to be written
         # Orbax narrates every file, and where one cannot be written, every task that meets it;
         # what matters of that comes as an exception.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
     def step(self, kind: str) -> int | None:
-        """The step of the latest or the best checkpoint, or None."""
-        return max(self._steps(kind), default=None)
+        """The step of the latest or the best checkpoint, complete or being written, or None."""
+        steps = self._steps(kind)
+        if kind in self._started:
+            steps.append(self._started[kind])
+        return max(steps, default=None)
 
     def _steps(self, kind: str) -> list[int]:
-        if not (self._folder / kind).is_dir():
-            return []
-        return list(self._manager(kind).all_steps())
+        """The complete ones, read from the disk; no other process is asked."""
+        return list(ocp.utils.checkpoint_steps(self._folder / kind))
 
     def save_latest(self, state: TrainState, data: dict, metadata: dict) -> None:
         """Starts to write everything that a run needs to go on.
@@ -191,22 +195,20 @@ class Checkpoints:
 
     def last_good(self) -> str:
         """For messages: the checkpoint to fall back on."""
-        # From the disk: a manager counts the checkpoint that it could not finish.
-        fresh = Checkpoints(self._folder.parent, read_only=True)
-        step = fresh.step(LATEST)
-        fresh.close()
-        if step is None:
+        steps = self._steps(LATEST)
+        if not steps:
             return "no checkpoint was complete before"
-        return f"the last good checkpoint is {self._folder / LATEST / str(step)}"
+        return f"the last good checkpoint is {self._folder / LATEST / str(max(steps))}"
 
     def _manager(self, kind: str) -> ocp.CheckpointManager:
         if kind not in self._managers:
-            handlers = {
-                "params": ocp.StandardCheckpointHandler(),
-                "optimizer": ocp.StandardCheckpointHandler(),
-                "data": ocp.JsonCheckpointHandler(),
-                "metadata": ocp.JsonCheckpointHandler(),
-            }
+            readers = ocp.options.MultiprocessingOptions()
+            if self._read_only and jax.process_count() > 1:  # one reads whenever it wants to
+                own = jax.process_index()
+                readers = ocp.options.MultiprocessingOptions(own, {own}, f"process-{own}")
+            arrays = ocp.StandardCheckpointHandler(multiprocessing_options=readers)
+            values = ocp.JsonCheckpointHandler(multiprocessing_options=readers)
+            handlers = {"params": arrays, "optimizer": arrays, "data": values, "metadata": values}
             if kind == BEST:
                 handlers = {key: handlers[key] for key in ("params", "metadata")}
             options = ocp.CheckpointManagerOptions(
@@ -214,6 +216,7 @@ class Checkpoints:
                 read_only=self._read_only,
                 create=not self._read_only,
                 cleanup_tmp_directories=not self._read_only,
+                multiprocessing_options=readers,
             )
             try:
                 self._managers[kind] = ocp.CheckpointManager(
@@ -227,20 +230,30 @@ class Checkpoints:
         return self._managers[kind]
 
     def _save(self, kind: str, step: int, **items: Any) -> None:
+        self._started[kind] = step
         try:
             self._manager(kind).save(step, args=ocp.args.Composite(**items), force=True)
         except Exception as error:
             raise self._failure(kind, error) from error
 
+    def process_lost(self, error: Exception) -> ProcessLost:
+        """What an error of JAX means that came because another process is gone."""
+        return ProcessLost(
+            f"another process of the run has ended ({_first_line(error)}); {self.last_good()}"
+        )
+
     def _failure(self, kind: str, error: Exception) -> TrainingFailed:
+        if processes.lost(error):
+            return self.process_lost(error)
         return TrainingFailed(
             f"cannot write a checkpoint to {self._folder / kind}: {_first_line(error)}; "
             + self.last_good()
         )
 
     def _restore(self, kind: str, step: int, **items: Any) -> Any:
+        manager = self._manager(kind)
         try:
-            return self._manager(kind).restore(step, args=ocp.args.Composite(**items))
+            return manager.restore(step, args=ocp.args.Composite(**items))
         except (MemoryError, PermissionError):
             raise  # which say nothing about the checkpoint
         except Exception as error:
@@ -263,7 +276,7 @@ class Checkpoints:
         """Makes room for the checkpoint that the run will write again at this step."""
         self._manager(LATEST).close()
         del self._managers[LATEST]
-        if jax.process_index() == 0:
+        if processes.is_first():
             aside = self._folder / "damaged"
             aside.mkdir(exist_ok=True)
             shutil.rmtree(aside / str(step), ignore_errors=True)
@@ -271,8 +284,9 @@ class Checkpoints:
         multihost_utils.sync_global_devices("a damaged checkpoint is put aside")
 
     def _shapes(self, kind: str, step: int) -> Any:
+        manager = self._manager(kind)
         try:
-            return self._manager(kind).item_metadata(step)["params"].tree
+            return manager.item_metadata(step)["params"].tree
         except Exception as error:
             raise self._damaged(kind, step, _first_line(error)) from error
 

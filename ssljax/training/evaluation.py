@@ -10,7 +10,7 @@ import jax
 from ssljax.data import pipeline
 from ssljax.data.pictures import Pictures
 from ssljax.training.metrics import MetricSums
-from ssljax.training.parallelism import Parallelism
+from ssljax.training.parallelism import Parallelism, place
 from ssljax.training.run import Run
 from ssljax.training.steps import make_evaluation_step
 
@@ -27,13 +27,16 @@ class Evaluator:
         self._step = self._parallelism.evaluation_step(make_evaluation_step(run.model, run.task))
 
     def batches(self, params: Any) -> Iterator[tuple[pipeline.HostBatch, Any, jax.Array]]:
-        """Yields each batch as the host has it, its metric sums, and its outputs float32[B, …].
+        """Yields this process's part of each batch, the whole batch's metric sums, and outputs.
+
+        The outputs, float32[B, …], are the whole batch's, see `own_rows`.
 
         Padded examples have `mask` False. Pictures are cropped at the centre, and the task draws
         the same for a record every time.
         """
         config = self._run.config
-        params = jax.device_put(params, self._parallelism.replicated())
+        replicated = self._parallelism.replicated()
+        params = jax.tree.map(lambda leaf: place(leaf, replicated), params)
         host = pipeline.batches(
             self._pictures,
             self._run.task,

@@ -17,6 +17,7 @@ from ssljax.errors import InputError
 from ssljax.models import torch_weights
 from ssljax.training.checkpoints import Checkpoints, flat_shapes
 from ssljax.training.layers import match
+from ssljax.training.parallelism import place
 from ssljax.training.run_folder import read_config
 
 
@@ -121,9 +122,7 @@ def carry_over(
     """
     chosen = choose_layers(params, source, layers)
     result = {
-        layer: jax.tree.map(
-            lambda old, new: jax.device_put(new, old.sharding), params[layer], source[layer]
-        )
+        layer: jax.tree.map(lambda old, new: place(new, old.sharding), params[layer], source[layer])
         if layer in chosen
         else params[layer]
         for layer in params

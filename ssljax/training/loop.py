@@ -21,8 +21,8 @@ from ml_collections import ConfigDict
 from ssljax.data import pipeline
 from ssljax.data.pictures import open_pictures
 from ssljax.data.subset import label_fraction
-from ssljax.errors import InputError, Interrupted, TrainingFailed
-from ssljax.training import initialization, run_folder
+from ssljax.errors import InputError, Interrupted, ProcessLost, TrainingFailed
+from ssljax.training import initialization, processes, run_folder
 from ssljax.training.checkpoints import BEST, LATEST, Checkpoints
 from ssljax.training.evaluation import Evaluator
 from ssljax.training.interruption import Interruption
@@ -50,11 +50,13 @@ def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
 
     Raises:
       InputError: something about the config, the data or the folder is wrong.
-      TrainingFailed: the loss is not finite, or a checkpoint cannot be written.
-      Interrupted: Ctrl-C or SIGTERM came; a checkpoint was saved.
+      TrainingFailed: the loss is not finite, a checkpoint cannot be written, or another process
+        of the run has ended.
+      Interrupted: Ctrl-C or SIGTERM came, to this process or to another; a checkpoint was saved.
     """
-    run = make_run(config, open_class_names(config))
-    loop = _Loop(run, pathlib.Path(workdir))
+    with processes.together():
+        run = make_run(config, open_class_names(config))
+        loop = _Loop(run, pathlib.Path(workdir))
     with Interruption() as loop.interruption, contextlib.ExitStack() as locks:
         try:
             loop.start(locks)
@@ -65,6 +67,10 @@ def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
                 f"cannot write {error.filename or workdir}: {error.strerror}; "
                 + loop.checkpoints.last_good()
             ) from error
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            if not processes.lost(error):
+                raise
+            raise loop.checkpoints.process_lost(error) from error
         finally:
             loop.close()
     return run
@@ -123,17 +129,18 @@ class _Loop:
         Args:
           locks: keeps the folder from other processes until it is closed.
         """
-        held = self.workdir.is_dir()
+        held = bool(processes.first_says(self.workdir.is_dir()))
         if held:
             self.lock(locks)
-        started = self.checkpoints.step(LATEST)
-        if started is not None:
-            self.check_goes_on(started)
-        elif self.checkpoints.step(BEST) is not None:
-            raise InputError(
-                f"--workdir: {self.workdir} holds weights, but no state to go on from; name "
-                f"another folder, and start from them with --config.init_from={self.workdir}"
-            )
+        with processes.together():
+            started = self.checkpoints.step(LATEST)
+            if started is not None:
+                self.check_goes_on(started)
+            elif self.checkpoints.step(BEST) is not None:
+                raise InputError(
+                    f"--workdir: {self.workdir} holds weights, but no state to go on from; name "
+                    f"another folder, and start from them with --config.init_from={self.workdir}"
+                )
         state = jax.jit(
             lambda: initial_state(
                 self.run.model, self.optimizer, self.run.task.image_size, self.config.seed
@@ -150,7 +157,8 @@ class _Loop:
                 MetricSums(data["epoch_sums"]),
             )
         elif self.config.init_from:
-            source, origin = initialization.load_source(self.config)
+            with processes.together():
+                source, origin = initialization.load_source(self.config)
             params, report = initialization.carry_over(
                 state.params, source, self.config.init_layers
             )
@@ -159,16 +167,18 @@ class _Loop:
                 "from": origin,
                 "fingerprint": initialization.fingerprint(source, self.config.init_layers),
             }
-            print(initialization.describe(report), file=sys.stderr)
+            processes.say(initialization.describe(report))
         if not held:
             self.lock(locks)
             if self.checkpoints.step(LATEST) != started:
                 raise InputError(f"--workdir: {self.workdir} was trained by another process")
-        run_folder.open_run_folder(self.workdir, self.config)
-        if report:
-            run_folder.write_json(self.workdir / "init.json", report)
-        elif started is None:  # of a start that never came to a checkpoint
-            (self.workdir / "init.json").unlink(missing_ok=True)
+        with processes.together():
+            if processes.is_first():
+                run_folder.open_run_folder(self.workdir, self.config)
+                if report:
+                    run_folder.write_json(self.workdir / "init.json", report)
+                elif started is None:  # of a start that never came to a checkpoint
+                    (self.workdir / "init.json").unlink(missing_ok=True)
         self.first_step = first_example // self.config.batch_size
         self.state: TrainState = state
         self.step = int(state.step)
@@ -176,6 +186,7 @@ class _Loop:
         self.progress = Progress(
             self.workdir.name, self.total_steps, self.config.epochs, self.config.batch_size
         )
+        self.shared_signal = processes.SharedSignal(0 if self.parallelism.serial else 1)
 
     def check_goes_on(self, started: int) -> None:
         """Makes sure that what is configured can go on from the folder's latest step."""
@@ -201,10 +212,12 @@ class _Loop:
             )
 
     def lock(self, locks: contextlib.ExitStack) -> None:
-        """Makes sure that no other process trains in the folder."""
-        if jax.process_index() == 0:
-            message = f"--workdir: another process is training in {self.workdir}"
-            locks.enter_context(lock(self.workdir / ".lock", message))
+        """Makes sure that no other run is trained in the folder, and that all processes see it."""
+        with processes.together():
+            if processes.is_first():
+                message = f"--workdir: another process is training in {self.workdir}"
+                locks.enter_context(lock(self.workdir / ".lock", message))
+        processes.check_shared(self.workdir)
 
     # ---------------------------------------------------------------------- train
     def train(self) -> None:
@@ -213,7 +226,7 @@ class _Loop:
         if self.step and self.validates():
             self.validate()
         if self.step == self.total_steps:
-            print(f"{self.workdir} is trained to step {self.step} already", file=sys.stderr)
+            processes.say(f"{self.workdir} is trained to step {self.step} already")
             return
         batches = pipeline.DevicePrefetch(
             pipeline.batches(
@@ -321,24 +334,28 @@ class _Loop:
 
     def stop_if_interrupted(self) -> None:
         """After a Ctrl-C or SIGTERM: makes sure of a checkpoint at this step and ends the run."""
-        number = self.interruption.signal_number
+        number = self.shared_signal(self.interruption.signal_number)
         if number is None:
             return
         if self.checkpoints.step(LATEST) != self.step:
             self.save_latest()
         self.checkpoints.wait()
-        raise Interrupted(
+        ending = Interrupted(
             number,
             f"interrupted; a checkpoint was saved at step {self.step}, and the same command goes "
             "on from there",
         )
+        ending.shared = True
+        raise ending
 
     def fail(self, reason: str) -> None:
         """Ends a run whose numbers have gone wrong."""
         self.checkpoints.wait()
-        raise TrainingFailed(
+        ending = TrainingFailed(
             f"{reason}; {self.checkpoints.last_good()}. Try a lower optimizer.learning_rate"
         )
+        ending.shared = True
+        raise ending
 
     # ---------------------------------------------------------------------- validation
     def validates(self) -> bool:
@@ -367,7 +384,8 @@ class _Loop:
 
     def close(self) -> None:
         """Frees what is open; says nothing of faults, for then the run has ended with one."""
-        self.checkpoints.close()
+        if not isinstance(sys.exception(), ProcessLost):  # it would wait for the others
+            self.checkpoints.close()
         if self.log is not None:
             self.log.close()
             self.progress.close()

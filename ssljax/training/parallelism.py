@@ -6,6 +6,7 @@ A step sees its device's part of the batch and combines results with collectives
 
 from __future__ import annotations
 
+import collections
 import functools
 import math
 import os
@@ -81,6 +82,9 @@ class Parallelism:
                 f"batch_size: {batch_size} does not divide over {len(self.devices)} devices; "
                 f"the nearest that does is {_nearest_multiple(batch_size, len(self.devices))}"
             )
+        counts = collections.Counter(device.process_index for device in self.devices)
+        if len(set(counts.values())) > 1:
+            raise InputError(f"the processes have different numbers of devices: {dict(counts)}")
         self.serial = len(self.devices) > 1 and self.devices[0].platform == "cpu"
         self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
 
@@ -142,6 +146,20 @@ class Parallelism:
         return jax.shard_map(
             step, mesh=self._mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
         )
+
+
+def place(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+    """An array that every process has, onto devices of all processes."""
+    if sharding.is_fully_addressable or getattr(value, "sharding", None) == sharding:
+        return jax.device_put(value, sharding)
+    value = np.asarray(value)
+    return jax.make_array_from_process_local_data(sharding, value, value.shape)
+
+
+def own_rows(outputs: jax.Array) -> np.ndarray:
+    """The rows of a global result, [B, ...], that belong to this process's part of the batch."""
+    parts = {part.index[0].start or 0: part.data for part in outputs.addressable_shards}
+    return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
 
 
 def _nearest_multiple(value: int, divisor: int) -> int:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import sys
 import time
 
+from ssljax.training.processes import is_first
+
 
 class Progress:
-    """Writes to standard error; redraws one line on a terminal, else a line every ten seconds."""
+    """Writes to standard error; redraws one line on a terminal, else a line every ten seconds.
+
+    Of several processes only the first one speaks.
+    """
 
     def __init__(self, name: str, total_steps: int, epochs: int, batch_size: int):
         self._name, self._total, self._epochs = name, total_steps, epochs
         self._batch_size = batch_size
         self._terminal = sys.stderr.isatty()
+        self._speaks = is_first()
         self._shown = 0.0
 
     def show(
@@ -26,6 +32,8 @@ class Progress:
           images_per_second: over the last interval; 0 where nothing was measured.
           waiting: share of that interval spent waiting for input.
         """
+        if not self._speaks:
+            return
         now = time.monotonic()
         last = step >= self._total
         if not self._terminal and not last and now - self._shown < 10:
@@ -42,6 +50,8 @@ class Progress:
 
     def validated(self, epoch: int, metrics: dict[str, float]) -> None:
         """Shows an epoch's validation metrics, on a line that stays."""
+        if not self._speaks:
+            return
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self._line(f"{self._name}  epoch {epoch}/{self._epochs}  validation  {values}")
         if self._terminal:

@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 
 from ssljax.config import CHANGEABLE, check_train_config, flatten, train_config
 from ssljax.errors import InputError
+from ssljax.training.processes import is_first
 
 PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets",
@@ -41,9 +42,8 @@ def open_run_folder(workdir: pathlib.Path, config: ConfigDict) -> None:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            write_json(workdir / "config.json", config.to_dict())
-            _add_environment(workdir)
+        write_json(workdir / "config.json", config.to_dict())
+        _add_environment(workdir)
     except OSError as error:
         raise InputError(f"--workdir: cannot write {workdir}: {error.strerror}") from error
 
@@ -122,7 +122,7 @@ class MetricsLog:
 
     def __init__(self, workdir: pathlib.Path, step: int):
         """Goes on at a step: rows of later steps, from before an interruption, are dropped."""
-        self._writes = jax.process_index() == 0
+        self._writes = is_first()
         self.rows = [row for row in read_metrics(workdir) if row["step"] <= step]
         if not self._writes:
             return
