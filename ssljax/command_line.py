@@ -118,8 +118,8 @@ class Command:
 
 def _take_leave() -> None:
     """Of the run's other processes, if there are any."""
-    if processes := sys.modules.get("ssljax.training.processes"):
-        processes.leave()
+    if distributed := sys.modules.get("ssljax.training.distributed"):
+        distributed.leave()
 
 
 def _join_config(argv: Sequence[str]) -> list[str]:

@@ -116,11 +116,11 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Evaluates and prints."""
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
-    from ssljax.training import processes
+    from ssljax.training import distributed, processes
     from ssljax.training.parallelism import split_cpu
     from ssljax.training.run_folder import read_config
 
-    processes.join()
+    distributed.join()
     split_cpu(read_config(arguments.workdir).batch_size)
     result = evaluate(arguments.workdir, arguments.split, arguments.checkpoint, arguments.data_dir)
     if processes.is_first():

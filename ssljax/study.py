@@ -199,10 +199,10 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Runs the study and says where the report lies."""
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
-    from ssljax.training import processes
+    from ssljax.training import distributed
     from ssljax.training.parallelism import split_cpu
 
-    processes.refuse("a study")
+    distributed.refuse("a study")
     config = arguments.config
     check_study_config(config)
     split_cpu(*(run.batch_size for run in (config.classification, *config.pretexts.values())))

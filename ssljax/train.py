@@ -12,11 +12,11 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Trains, or goes on where the folder's run stopped."""
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
-    from ssljax.training import processes
+    from ssljax.training import distributed
     from ssljax.training.loop import train
     from ssljax.training.parallelism import split_cpu
 
-    processes.join()
+    distributed.join()
     split_cpu(arguments.config.batch_size)
     train(arguments.config, arguments.workdir)
 

@@ -15,7 +15,7 @@ import pytest
 
 from ssljax.errors import InputError
 from ssljax.evaluate import evaluate
-from ssljax.training import processes
+from ssljax.training import distributed
 from ssljax.training.run_folder import read_metrics
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT, being_written, same
@@ -183,11 +183,11 @@ def test_what_a_launcher_says_is_checked(monkeypatch, variables, message):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message):
-        processes.join()
+        distributed.join()
 
 
 def test_it_is_said_who_is_waited_for():
-    script = "from ssljax.training import processes; processes._PATIENCE = 2; processes.join()"
+    script = "from ssljax.training import distributed as d; d._PATIENCE = 2; d.join()"
     environment = {
         **ENVIRONMENT,
         "PYTHONPATH": str(REPOSITORY),
