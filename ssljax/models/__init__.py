@@ -38,7 +38,7 @@ def make_model(config: Mapping[str, Any], num_outputs: int) -> nn.Module:
     if name not in MODELS:
         raise InputError(f"model.name: unknown model {name!r}; {nearest(name, list(MODELS))}")
     if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        dtype = automatic_dtype(jax.default_backend())
     if dtype not in DTYPES:
         raise InputError(f"model.dtype: {dtype!r} is not one of auto, {', '.join(DTYPES)}")
     known = {
@@ -52,3 +52,8 @@ def make_model(config: Mapping[str, Any], num_outputs: int) -> nn.Module:
         if not same_kind(value, known[key]):
             raise InputError(f"model.{key}: expected {type(known[key]).__name__}, got {value!r}")
     return MODELS[name](num_outputs=num_outputs, dtype=DTYPES[dtype], **given)
+
+
+def automatic_dtype(platform: str) -> str:
+    """What dtype `auto` is on `cpu`, `gpu` or `tpu`."""
+    return "float32" if platform == "cpu" else "bfloat16"

@@ -28,11 +28,10 @@ from ssljax.training.evaluation import Evaluator
 from ssljax.training.interruption import Interruption
 from ssljax.training.lock import lock
 from ssljax.training.metrics import MetricSums
-from ssljax.training.optimizers import make_optimizer, step_decay
-from ssljax.training.parallelism import Parallelism
 from ssljax.training.progress import Progress
 from ssljax.training.run import Run, make_run, open_class_names
-from ssljax.training.steps import TrainState, initial_state, make_train_step
+from ssljax.training.run_step import make_run_step
+from ssljax.training.steps import TrainState
 
 # It runs once, in milliseconds; optimising its random numbers would take XLA seconds.
 _COMPILE_FAST = {"xla_backend_optimization_level": 0}
@@ -103,17 +102,8 @@ class _Loop:
         )
 
         # ------------------------------------------------------------------ devices and steps
-        self.parallelism = Parallelism(config.parallelism, config.batch_size)
-        self.learning_rate = step_decay(
-            config.optimizer.learning_rate,
-            config.schedule.every_epochs,
-            config.schedule.factor,
-            self.steps_per_epoch,
-        )
-        self.optimizer = make_optimizer(config.optimizer, self.learning_rate, config.frozen_layers)
-        self.train_step = self.parallelism.train_step(
-            make_train_step(run.model, run.task, self.optimizer, config.seed)
-        )
+        self.run_step = make_run_step(run, self.steps_per_epoch)
+        self.parallelism = self.run_step.parallelism
         self.evaluator = Evaluator(run, validation_pictures)
         self.log: run_folder.MetricsLog | None = None
         self.interval, self.epoch_sums = MetricSums(), MetricSums()
@@ -142,9 +132,7 @@ class _Loop:
                     f"another folder, and start from them with --config.init_from={self.workdir}"
                 )
         state = jax.jit(
-            lambda: initial_state(
-                self.run.model, self.optimizer, self.run.task.image_size, self.config.seed
-            ),
+            self.run_step.initial_state,
             out_shardings=self.parallelism.replicated(),
             compiler_options=_COMPILE_FAST if jax.default_backend() == "cpu" else None,
         )()
@@ -245,7 +233,7 @@ class _Loop:
         in_flight = 1 if self.parallelism.serial else 2
         compiling = True
         for batch in batches:
-            self.state, sums = self.train_step(self.state, batch)
+            self.state, sums = self.run_step.train_step(self.state, batch)
             self.step += 1
             self.pending.append((self.step, sums))
             # Few steps ahead: enough to keep the devices busy, and an interruption need not wait.
@@ -298,7 +286,7 @@ class _Loop:
             self.step,
             {
                 "epoch": self.step / self.steps_per_epoch,
-                "learning_rate": float(self.learning_rate(self.step - 1)),
+                "learning_rate": float(self.run_step.learning_rate(self.step - 1)),
                 **means,
                 "images_per_second": rate,
                 "input_wait": waiting,

@@ -94,15 +94,18 @@ class Parallelism:
             return jax.sharding.SingleDeviceSharding(self.devices[0])
         return NamedSharding(self._mesh, P())
 
+    def split(self) -> jax.sharding.Sharding:
+        """The sharding of a batch: its first axis lies over the devices."""
+        return NamedSharding(self._mesh, P(AXIS))
+
     def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process's part of a global batch, onto its devices."""
         if self.mode == "pmap":
             count = len(self.devices)
             split = {key: x.reshape(count, -1, *x.shape[1:]) for key, x in batch.items()}
-            return jax.device_put(split, NamedSharding(self._mesh, P(AXIS)))
-        sharding = NamedSharding(self._mesh, P(AXIS))
+            return jax.device_put(split, self.split())
         return {
-            key: jax.make_array_from_process_local_data(sharding, x) for key, x in batch.items()
+            key: jax.make_array_from_process_local_data(self.split(), x) for key, x in batch.items()
         }
 
     def train_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
