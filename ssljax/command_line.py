@@ -33,6 +33,10 @@ class Command:
         flags.DEFINE_string(name, default, help_text, flag_values=self.flags)
         self._required += [name] if required else []
 
+    def number(self, name: str, help_text: str) -> None:
+        """Adds a flag that takes a whole number; 0 unless given."""
+        flags.DEFINE_integer(name, 0, help_text, lower_bound=0, flag_values=self.flags)
+
     def switch(self, name: str, help_text: str) -> None:
         """Adds a flag that is off unless given."""
         flags.DEFINE_bool(name, False, help_text, flag_values=self.flags)

@@ -15,7 +15,7 @@ from tests import kills
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT
 
-ENTRY_POINTS = ["train", "evaluate", "study", "predict", "weights", "data.prepare"]
+ENTRY_POINTS = ["train", "evaluate", "study", "predict", "weights", "compile", "data.prepare"]
 
 
 def command(*arguments: str) -> list[str]:
@@ -74,6 +74,12 @@ def test_help_explains_and_needs_no_jax(module):
          "no data set 'deep_fashion/slides' is prepared in /none"),
         (["evaluate", "--workdir=tests"], "tests is not a run folder"),
         (["predict", "--workdir=tests"], "no IMAGE given"),
+        (["compile", "--config=configs/jigsaw.py", "--topology=v5e:3x4"],
+         "--topology: 'v5e:3x4' is no known CHIP:SHAPE; known are v5e: 1x1, 2x2, 2x4, 4x4"),
+        (["compile", "--config=configs/jigsaw.py", "--topology=v9"],
+         "known are v4: 1x1x1, 2x2x1"),
+        (["compile", "--config=configs/jigsaw.py", "--config.parallelism=pmap"],
+         "parallelism: pmap is not compiled ahead of time; use jit"),
         (["data.prepare", "--dataset=mnist"], "unknown data set 'mnist'"),
         (["data.prepare", "--dataset=deep_fashion/slides", "--data_dir=/none"],
          "--source is missing"),

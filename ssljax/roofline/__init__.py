@@ -1,0 +1,1 @@
+"""What a training step costs on a chip that need not be there: compiled, then set against it."""
