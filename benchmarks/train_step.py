@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import contenders
+from ssljax.roofline.chips import CHIPS
 
 SIZE, GRID = 225, 3
 CONTENDERS = ["ssljax", "one_device", "torch_eager", "torch_channels_last", "torch_compiled"]
@@ -155,7 +156,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="in a turn")
     parser.add_argument("--width", type=float, default=1.0, help="of AlexNet")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--peak", type=float, default=0, help="the device's, in TFLOP/s")
+    parser.add_argument("--chip", choices=list(CHIPS), help="that it runs on, to compare with")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     results = contenders.compare(
@@ -168,10 +169,11 @@ def main() -> None:
         steps=options.steps,
         width=options.width,
     )
-    if options.peak and options.width == 1:
+    if options.chip and options.width == 1:
         rate = sorted(results["images_per_second"]["ssljax"])[options.rounds // 2]
-        share = rate * FLOPS_PER_IMAGE / (options.peak * 1e12)
-        print(f"\nssljax reaches {share:.0%} of {options.peak:g} TFLOP/s")
+        peak = CHIPS[options.chip].flops
+        share = rate * FLOPS_PER_IMAGE / peak
+        print(f"\nssljax reaches {share:.0%} of {peak / 1e12:g} TFLOP/s")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,100 @@
+"""The training step compiled for TPU slices from one chip to 256, as tables: nothing is run.
+
+    python -m benchmarks.tpu_slices --json=slices.json [--chips=v5e,v6e] [--compile=1,8,256]
+
+Needs libtpu, see `python -m ssljax.compile --help`; a slice takes one to four minutes. What stands
+in the JSON file already is not compiled again. Rows of slices that are not compiled take the
+program of the next larger one that is, marked with ≈: with the same part of the batch for each
+chip, only the sums over the devices take another time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from ssljax.roofline import slices
+from ssljax.roofline.bounds import Cost, bounds
+from ssljax.roofline.slices import Slice
+
+HEADS = (
+    "slice", "batch", "memory", "arithmetic", "memory traffic", "interconnect", "bound by",
+    "images/s a chip", "images/s", "none overlap",
+)  # fmt: skip
+
+
+def compiled(tpu_slice: Slice, config: str, batch: int) -> dict[str, Any]:
+    """What `ssljax.compile` says of a slice, in a process of its own."""
+    command = [
+        sys.executable, "-m", "ssljax.compile", f"--config={config}",
+        f"--topology={tpu_slice.name}", f"--config.batch_size={batch * tpu_slice.chips}", "--json",
+    ]  # fmt: skip
+    print(tpu_slice.name, file=sys.stderr, flush=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def row(tpu_slice: Slice, result: dict[str, Any]) -> list[str]:
+    """A slice's line, from its own program or from another slice's."""
+    step = result["step"]
+    cost = Cost(step["images"], step["flops"], step["memory_bytes"], step["all_reduce_bytes"])
+    least = bounds(cost, tpu_slice.chip, tpu_slice)
+    mark = "" if result["topology"] == tpu_slice.name else "≈ "
+    rates = [
+        cost.images / least.overlapped,
+        cost.images / least.overlapped * tpu_slice.chips,
+        cost.images / least.in_turn * tpu_slice.chips,
+    ]
+    return [
+        f"{mark}`{tpu_slice.name}`",
+        f"{cost.images * tpu_slice.chips:,}",
+        f"{result['memory']['total'] / 1e9:.2f} GB",
+        *(f"{each * 1e3:.2f} ms" for each in (least.arithmetic, least.memory, least.interconnect)),
+        least.binds,
+        *(f"{float(f'{rate:.3g}'):,.0f}" for rate in rates),
+    ]
+
+
+def table(rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = [list(HEADS), ["---"] * len(HEADS), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def main() -> None:
+    """Compiles what is not compiled yet, and prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--config", default="configs/jigsaw.py:3x3")
+    parser.add_argument("--batch", type=int, default=128, help="of a chip")
+    parser.add_argument("--chips", default=",".join(slices.SLICES), help="comma-separated")
+    parser.add_argument(
+        "--compile", default="1,4,8,16,32,64,128,256", help="slices of so many chips; with 256"
+    )
+    parser.add_argument("--json", required=True, help="where the results are kept")
+    options = parser.parse_args()
+    counts = [int(count) for count in options.compile.split(",")]
+    path = pathlib.Path(options.json)
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for chip in options.chips.split(","):
+        rows: list[list[str]] = []
+        result: dict[str, Any] = {}
+        for shape in reversed(slices.SLICES[chip]):
+            tpu_slice = slices.parse(f"{chip}:{shape}")
+            key = f"{options.config} {options.batch} {tpu_slice.name}"
+            if key not in results and tpu_slice.chips in counts:
+                results[key] = compiled(tpu_slice, options.config, options.batch)
+                path.write_text(json.dumps(results, indent=1) + "\n")
+            result = results.get(key, result)
+            rows.insert(0, row(tpu_slice, result))
+        print(f"\n{table(rows)}")
+
+
+if __name__ == "__main__":
+    main()
