@@ -1,11 +1,11 @@
 """The training step compiled for TPU slices from one chip to 256, as tables: nothing is run.
 
-    python -m benchmarks.tpu_slices --json=slices.json [--chips=v5e,v6e] [--compile=1,8,256]
+    python -m benchmarks.tpu_slices --json=slices.json [--chips=v5e,v6e] [--compile=1,8]
 
-Needs libtpu, see `python -m ssljax.compile --help`; a slice takes one to four minutes. What stands
-in the JSON file already is not compiled again. Rows of slices that are not compiled take the
-program of the next larger one that is, marked with ≈: with the same part of the batch for each
-chip, only the sums over the devices take another time.
+Needs libtpu, see `python -m ssljax.compile --help`; a slice takes one to seven minutes. What stands
+in the JSON file already is not compiled again. A slice of several chips that is not compiled is
+marked with ≈ and takes the program of another: with the same part of the batch for each chip, only
+summing over the devices takes another time.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="of a chip")
     parser.add_argument("--chips", default=",".join(slices.SLICES), help="comma-separated")
     parser.add_argument(
-        "--compile", default="1,4,8,16,32,64,128,256", help="slices of so many chips; with 256"
+        "--compile", default="1,4,8,16,32,64,128,256", help="slices of so many chips"
     )
     parser.add_argument("--json", required=True, help="where the results are kept")
     options = parser.parse_args()
@@ -83,16 +83,18 @@ def main() -> None:
     path = pathlib.Path(options.json)
     results = json.loads(path.read_text()) if path.exists() else {}
     for chip in options.chips.split(","):
-        rows: list[list[str]] = []
-        result: dict[str, Any] = {}
-        for shape in reversed(slices.SLICES[chip]):
-            tpu_slice = slices.parse(f"{chip}:{shape}")
-            key = f"{options.config} {options.batch} {tpu_slice.name}"
+        of_chip = [slices.parse(f"{chip}:{shape}") for shape in slices.SLICES[chip]]
+        keys = {each: f"{options.config} {options.batch} {each.name}" for each in of_chip}
+        for tpu_slice, key in keys.items():
             if key not in results and tpu_slice.chips in counts:
                 results[key] = compiled(tpu_slice, options.config, options.batch)
                 path.write_text(json.dumps(results, indent=1) + "\n")
-            result = results.get(key, result)
-            rows.insert(0, row(tpu_slice, result))
+        several = [results[keys[each]] for each in of_chip[1:] if keys[each] in results]
+        rows = [
+            row(each, results.get(keys[each]) or several[-1])
+            for each in of_chip
+            if keys[each] in results or (several and each.chips > 1)
+        ]
         print(f"\n{table(rows)}")
 
 
