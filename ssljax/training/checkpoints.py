@@ -202,7 +202,8 @@ class Checkpoints:
 
     def _manager(self, kind: str) -> ocp.CheckpointManager:
         if kind not in self._managers:
-            readers = ocp.options.MultiprocessingOptions()
+            # Without a prefix, the two kinds' threads meet at each other's barriers.
+            readers = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=kind)
             if self._read_only and jax.process_count() > 1:  # one reads whenever it wants to
                 own = jax.process_index()
                 readers = ocp.options.MultiprocessingOptions(own, {own}, f"process-{own}")

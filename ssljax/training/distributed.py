@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from ssljax.errors import InputError
+from ssljax.errors import InputError, TrainingFailed
 
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _PATIENCE = 300  # seconds for the others to come
@@ -28,7 +28,8 @@ def join() -> None:
     by JAX itself in a Slurm step of several tasks or on a TPU slice.
 
     Raises:
-      InputError: the variables are not complete, or the others did not come.
+      InputError: the variables are not complete.
+      TrainingFailed: the others did not come.
     """
     arguments = _told() or ({} if _found() else None)
     if arguments is None:
@@ -50,7 +51,7 @@ def join() -> None:
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"the processes of the run did not all come: {reason}") from error
+        raise TrainingFailed(f"the processes of the run did not all come: {reason}") from error
 
 
 def refuse(what: str) -> None:
