@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 
 import pytest
 
+from ssljax.training.interruption import Interruption
 from ssljax.training.run_folder import read_metrics
 from tests import kills
 from tests.conftest import REPOSITORY
@@ -170,3 +172,12 @@ def test_from_deep_fashions_folder_to_a_prediction(tmp_path):
     picture = str(tmp_path / "source/Img/img/Some_Tee/img_00000060.jpg")
     assert picture in run("predict", f"--workdir={downstream}", picture).stdout
     assert "tiles_placed" in run("evaluate", f"--workdir={pretext}").stdout
+
+
+def test_another_sigterm_does_not_keep_a_run_from_saving_but_ctrl_c_does():
+    with Interruption() as interruption:
+        for _ in range(2):  # as Slurm sends them
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.signal_number == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

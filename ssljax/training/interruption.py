@@ -10,7 +10,8 @@ import types
 class Interruption:
     """While entered, the first SIGINT or SIGTERM is noted instead of ending the process.
 
-    A second one ends it at once, for those who cannot wait.
+    Another Ctrl-C ends it at once, for those who cannot wait. Another SIGTERM does not: Slurm sends
+    two to a job that it preempts.
 
     Attributes:
       signal_number: the signal that came, or None.
@@ -32,6 +33,7 @@ class Interruption:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: types.FrameType | None) -> None:
-        if self.signal_number is not None:
+        if self.signal_number is None:
+            self.signal_number = number
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal_number = number
