@@ -41,6 +41,7 @@ def train_config() -> ConfigDict:
     config.data.label_fraction = 1.0  # trains on this share of each class; 5 % are part of 10 %
     config.data.decoding = "exact"  # as Pillow does it, or "fast": see ssljax/data/fast_images.py
     config.data.threads = 2  # that read and decode
+    config.data.workers = 0  # that do so in place of the threads
     config.data.cache = ""  # "ram" keeps decoded pictures after the first epoch
 
     config.optimizer = ConfigDict()
@@ -114,6 +115,7 @@ CHANGEABLE = (
     "epochs",
     "data.data_dir",
     "data.threads",
+    "data.workers",
     "data.cache",
     "init_from",  # may have moved; what was loaded from it may not have changed
     "parallelism",
@@ -126,8 +128,9 @@ _POSITIVE = (
     "data.label_fraction",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "seed", "data.threads", "optimizer.weight_decay", "optimizer.b1", "optimizer.b2",
-    "optimizer.eps", "optimizer.momentum", "checkpoint_every_steps", "model.dropout",
+    "seed", "data.threads", "data.workers", "optimizer.weight_decay", "optimizer.b1",
+    "optimizer.b2", "optimizer.eps", "optimizer.momentum", "checkpoint_every_steps",
+    "model.dropout",
 )  # fmt: skip
 _CHOICES = {"data.cache": ("", "ram"), "data.decoding": ("exact", "fast")}
 _BELOW_ONE = ("model.dropout", "optimizer.b1", "optimizer.b2", "optimizer.momentum")

@@ -101,7 +101,7 @@ def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
     arguments = kills.command(undisturbed, data_dir, epochs=15)
     subprocess.run(arguments, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
-    arguments = kills.command(folder, data_dir, epochs=15)
+    arguments = [*kills.command(folder, data_dir, epochs=15), "--config.data.workers=2"]
     rng = random.Random(0)
     for number, writing in (
         (signal.SIGTERM, False), (signal.SIGKILL, True), (signal.SIGINT, True),

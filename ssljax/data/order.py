@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from grain import experimental as grain_experimental
 
 PADDING = -1
 
@@ -66,15 +65,17 @@ class Order(Sequence[tuple[int, np.ndarray]]):
         start = step * self.batch_size + self.process_index * self.local_batch_size
         stop = max(start, min(start + self.local_batch_size, self.num_records))
         records = np.full(self.local_batch_size, PADDING)
-        records[: stop - start] = [self._record(epoch, position) for position in range(start, stop)]
-        return epoch, records
-
-    def _record(self, epoch: int, position: int) -> int:
         if not self.shuffle:
-            return position
-        return grain_experimental.index_shuffle(
-            position, max_index=self.num_records - 1, seed=_epoch_seed(self.seed, epoch), rounds=4
-        )
+            records[: stop - start] = range(start, stop)
+        elif stop > start:
+            from grain.experimental import index_shuffle  # slow to import, and readers do without
+
+            seed, last = _epoch_seed(self.seed, epoch), self.num_records - 1
+            records[: stop - start] = [
+                index_shuffle(position, max_index=last, seed=seed, rounds=4)
+                for position in range(start, stop)
+            ]
+        return epoch, records
 
 
 @functools.lru_cache(maxsize=64)

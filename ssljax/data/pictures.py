@@ -23,16 +23,20 @@ class Pictures:
     Attributes:
       records: the split.
       size: the side of the squares, in pixels.
+      decoding: `exact` or `fast`.
     """
 
     def __init__(self, records: Records, size: int, decoding: str = "exact"):
         """Decoding is `exact` (`ssljax.data.images`) or `fast` (`ssljax.data.fast_images`)."""
-        self.records, self.size = records, size
+        self.records, self.size, self.decoding = records, size, decoding
         self._fast = None
         if decoding == "fast":
             from ssljax.data import fast_images  # OpenCV takes a while to import
 
             self._fast = fast_images
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.records, self.size, self.decoding)  # for reader processes
 
     def __len__(self) -> int:
         return len(self.records)

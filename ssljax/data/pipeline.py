@@ -7,62 +7,18 @@ every position is computed from the step; so threads, processes and restarts cha
 from __future__ import annotations
 
 import collections
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
 import jax
-import numpy as np
 
-from ssljax.data.images import ImageError
-from ssljax.data.order import PADDING, Order, record_rng
-from ssljax.data.pictures import Pictures, not_decoded
+from ssljax.data import reader_processes
+from ssljax.data.order import Order
+from ssljax.data.pictures import CachedPictures, Pictures
+from ssljax.data.read_batch import HostBatch, ReadBatch
 from ssljax.tasks.task import Task
-
-HostBatch = dict[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class ReadBatch:
-    """Turns a step's epoch and records into a batch; runs on the reader threads.
-
-    A thread works on a whole batch, for then every picture is resized into its place, where single
-    examples would have to be copied together.
-    """
-
-    pictures: Pictures
-    task: Task
-    seed: int
-    train: bool
-    random_crop: bool
-
-    def __call__(self, step: tuple[int, np.ndarray]) -> HostBatch:
-        """Reads, decodes, crops, resizes and draws."""
-        epoch, records = step
-        mask = records != PADDING
-        image = np.empty((len(records), self.pictures.size, self.pictures.size, 3), np.uint8)
-        image[mask.sum() :] = 0  # padding comes last
-        label = np.zeros(len(records), np.int32)
-        draws = []
-        pictures = iter(self.pictures.read(records[mask].tolist()))
-        for row, record in enumerate(records.tolist()):
-            rng = record_rng(self.seed, max(record, 0), epoch if self.train else None)
-            if record != PADDING:
-                picture, label[row] = next(pictures)
-                try:
-                    self.pictures.square(picture, rng if self.random_crop else None, image[row])
-                except ImageError as error:
-                    raise not_decoded(self.pictures.records, record, error) from error
-            draws.append(self.task.draw(int(label[row]), rng, self.train))
-        return {
-            "image": image,
-            "label": label,
-            "record": records.astype(np.int32),
-            "mask": mask,
-            **{name: np.stack([draw[name] for draw in draws]) for name in draws[0]},
-        }
 
 
 def batches(
@@ -75,6 +31,7 @@ def batches(
     train: bool,
     random_crop: bool = False,
     threads: int = 2,
+    workers: int = 0,
     start_step: int = 0,
 ) -> Iterator[HostBatch]:
     """This process's part of every global batch from start_step on.
@@ -84,6 +41,8 @@ def batches(
       train: shuffle, and draw anew every epoch; else listing order and one draw for all epochs.
       random_crop: cut the square at a random place instead of the centre.
       threads: readers; 0 reads in the caller's thread.
+      workers: processes that read in place of the threads, unless the pictures are kept in memory:
+        each would keep them all.
 
     Yields:
       uint8[b, S, S, 3] `image`, int32[b] `label` and `record`, bool[b] `mask`, and the task's
@@ -91,6 +50,7 @@ def batches(
 
     Raises:
       InputError: a record that cannot be decoded.
+      TrainingFailed: a reader process has died.
     """
     order = Order(
         num_records=len(pictures),
@@ -102,6 +62,9 @@ def batches(
         process_count=jax.process_count(),
     )
     read = ReadBatch(pictures, task, seed, train, random_crop)
+    if workers and not isinstance(pictures, CachedPictures):
+        positions = map(order.__getitem__, range(start_step, len(order)))
+        return reader_processes.shared(workers).batches(read, order.local_batch_size, positions)
     steps = grain.MapDataset.source(order).map(read)
     # Each thread works on a batch, and one more waits for it.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

@@ -45,6 +45,7 @@ class Evaluator:
             seed=config.seed,
             train=False,
             threads=config.data.threads,
+            workers=config.data.workers,
         )
         ready = pipeline.DevicePrefetch(host, lambda batch: (batch, self._parallelism.put(batch)))
         for batch, on_devices in ready:

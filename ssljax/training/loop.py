@@ -226,6 +226,7 @@ class _Loop:
                 train=True,
                 random_crop=self.config.data.random_crop,
                 threads=self.config.data.threads,
+                workers=self.config.data.workers,
                 start_step=self.first_step,
             ),
             self.parallelism.put,

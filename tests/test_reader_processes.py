@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from ssljax.data import pipeline, reader_processes
+from ssljax.data.pictures import Pictures, open_pictures
+from ssljax.data.prepare import prepare_deep_fashion
+from ssljax.data.records import Records, open_records
+from ssljax.errors import InputError, TrainingFailed
+from ssljax.tasks import Task, make_task
+from ssljax.tasks.jigsaw import Jigsaw
+from tests.conftest import REPOSITORY
+from tests.deep_fashion_folder import write_folder
+
+TASK = make_task({"name": "jigsaw", "grid": 2, "tile": 16, "gap": 2}, data_image_size=32)
+MANY = 10_000  # epochs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("deep_fashion")
+    write_folder(folder / "source", images=50)
+    prepare_deep_fashion("official", str(folder / "source"), str(folder / "tfds"))
+    return folder / "tfds"
+
+
+def read(folder, task: Task = TASK, decoding: str = "fast", **options):
+    records = open_records("deep_fashion/official", "train", str(folder))
+    settings = {
+        "batch_size": 8, "epochs": MANY, "seed": 1, "train": True, "random_crop": True,
+        "workers": 2,
+    }  # fmt: skip
+    return pipeline.batches(Pictures(records, 32, decoding), task, **{**settings, **options})
+
+
+@pytest.fixture(scope="module")
+def processes(folder):
+    """Two that have begun to work."""
+    batches = read(folder)
+    next(batches)
+    shared = reader_processes.shared(2)
+    while shared.up < 2:
+        time.sleep(0.05)
+        next(batches)
+    return shared
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def children(process: int | str = "self") -> set[int]:
+    tasks = pathlib.Path(f"/proc/{process}/task").glob("*/children")
+    return {int(child) for task in tasks for child in task.read_text().split()}
+
+
+@pytest.mark.parametrize("decoding", ["exact", "fast"])
+def test_processes_change_nothing(folder, processes, decoding):
+    """Training and, in its midst, evaluation; all batches are held: more than there are slots."""
+    options = {"epochs": 9, "decoding": decoding}
+    train = read(folder, **options)
+    first = list(itertools.islice(train, 5))
+    evaluation = list(read(folder, train=False, **options))
+    assert_same([*first, *train], list(read(folder, workers=0, **options)))
+    assert_same(evaluation, list(read(folder, workers=0, train=False, **options)))
+    assert_same(list(read(folder, train=False, start_step=7, **options)), evaluation[7:])
+
+
+def test_memory_that_jax_uses_is_not_filled_again(folder, processes):
+    """On a CPU a `jax.Array` may lie on the memory that a process has filled."""
+    kept = []
+    expected = read(folder, workers=0)
+    for step, batch in enumerate(itertools.islice(read(folder), 60)):
+        on_device = jax.device_put(batch)
+        del batch
+        kept = [*kept[-3:], (on_device, next(expected))]
+        for device, host in kept if step % 4 == 0 else ():
+            assert_same([jax.device_get(device)], [host])
+
+
+def test_kept_pictures_are_read_by_threads(folder):
+    records = open_records("deep_fashion/official", "train", str(folder))
+    [kept] = open_pictures("ram", records, size=32, decoding="fast")
+    before = children()
+    settings = {"batch_size": 8, "epochs": 1, "seed": 1, "train": True}
+    batches = list(pipeline.batches(kept, TASK, workers=3, **settings))
+    assert children() == before
+    assert_same(batches, list(pipeline.batches(kept, TASK, **settings)))
+
+
+class Cut(Records):
+    def read(self, indices):
+        return [
+            (data[:200] if index == 2 else data, label)
+            for index, (data, label) in zip(indices, super().read(indices), strict=True)
+        ]
+
+
+def test_a_record_that_cannot_be_decoded_is_named(folder, processes):
+    records = open_records("deep_fashion/official", "train", str(folder))
+    pictures = Pictures(Cut(**vars(records)), 32)
+    settings = {"batch_size": 8, "epochs": 1, "seed": 1, "train": False}
+    with pytest.raises(InputError, match="deep_fashion/official, split train: record 2: "):
+        list(pipeline.batches(pictures, TASK, workers=2, **settings))
+    next(read(folder))  # the processes go on
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Faulty(Jigsaw):
+    def draw(self, label, rng, train):
+        if rng.random() < 0.1:
+            raise ZeroDivisionError("a bug")
+        return super().draw(label, rng, train)
+
+
+def test_a_bug_comes_with_its_traceback(folder, processes):
+    task = Faulty(grid=2, tile=16, data_image_size=32)
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*in draw.*ZeroDivisionError: a bug"):
+        list(read(folder, task=task, epochs=10))
+
+
+def test_a_process_that_dies_ends_the_reading(folder, processes):
+    batches = read(folder)
+    next(batches)
+    victim = max(children())
+    os.kill(victim, signal.SIGKILL)
+    start = time.perf_counter()
+    with pytest.raises(TrainingFailed, match=rf"pid {victim}\) was ended by SIGKILL.*memory"):
+        list(batches)
+    assert time.perf_counter() - start < 5
+    others = children()
+    assert len(others) == 1
+    new = list(read(folder, epochs=2))  # by new ones
+    assert_same(new, list(read(folder, epochs=2, workers=0)))
+    assert len(children()) == 2
+    assert not children() & others
+
+
+SCRIPT = """
+import sys, time
+from ssljax.data import reader_processes
+from tests.test_reader_processes import read
+batches = read(sys.argv[1])
+next(batches)
+while reader_processes.shared(2).up < 2:
+    time.sleep(0.05)
+    next(batches)
+print("up", flush=True)
+if sys.argv[2] == "raise":
+    raise ValueError("raised")
+for batch in batches:
+    if sys.argv[2] == "end":
+        break
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "code", "errors"),
+    [
+        ("end", None, 0, ""),
+        ("raise", None, 1, "ValueError: raised\n"),
+        ("go on", signal.SIGINT, -signal.SIGINT, "KeyboardInterrupt\n"),
+        ("go on", signal.SIGKILL, -signal.SIGKILL, ""),
+    ],
+)
+def test_nothing_is_left_behind(folder, how, number, code, errors):
+    """However the process ends; the signal goes to its whole group, as a terminal's does."""
+    before = sorted(os.listdir("/dev/shm"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder), how],
+        cwd=REPOSITORY, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == "up\n"
+    readers = children(process.pid)
+    if number == signal.SIGINT:
+        assert len(readers) == 2
+        os.killpg(process.pid, number)
+    elif number:
+        process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert said.endswith(errors), said
+    assert len(said.splitlines()) <= 20 if errors else not said
+    assert "resource_tracker" not in said
+    for _ in range(100):
+        if not any(pathlib.Path(f"/proc/{reader}").exists() for reader in readers):
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("readers are still there")
+    assert sorted(os.listdir("/dev/shm")) == before
