@@ -34,8 +34,7 @@ def run(*arguments: str) -> tuple[float, float]:
 
 def main() -> None:
     """Measures and prints."""
-    parser = contenders.arguments(__doc__.partition("\n")[0], rounds=3)
-    parser.add_argument("--images", type=int, default=8192)
+    parser = contenders.arguments(__doc__.partition("\n")[0], "images", rounds=3)
     options = parser.parse_args()
     folder = pathlib.Path(options.folder)
     source = deep_fashion(folder, options.images)

@@ -25,8 +25,18 @@ Work = Callable[[], int | tuple[int, float]]
 Contender = Callable[..., Work]
 
 
-def arguments(description: str, rounds: int = 5) -> argparse.ArgumentParser:
-    """The flags that every benchmark has."""
+# Flags that several benchmarks have, with their defaults.
+FLAGS: dict[str, tuple[Any, str]] = {
+    "images": (8192, "photographs"),
+    "batch": (64, "examples in a batch"),
+    "steps": (3, "training steps in a turn"),
+    "width": (1.0, "of AlexNet"),
+    "threads": (len(os.sched_getaffinity(0)), "or processes that read"),
+}
+
+
+def arguments(description: str, *flags: str, rounds: int = 5) -> argparse.ArgumentParser:
+    """The flags that every benchmark has, and some of `FLAGS`."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -41,6 +51,9 @@ def arguments(description: str, rounds: int = 5) -> argparse.ArgumentParser:
         metavar="CONTENDER=PYTHON",
         help="the interpreter of a contender that needs packages of its own",
     )
+    for flag in flags:
+        default, help_text = FLAGS[flag]
+        parser.add_argument(f"--{flag}", type=type(default), default=default, help=help_text)
     return parser
 
 
@@ -90,7 +103,7 @@ def compare(
     names: Sequence[str],
     options: argparse.Namespace,
     against: str,
-    **for_contenders: Any,
+    *flags: str,
 ) -> dict[str, Any]:
     """Lets the contenders work in turn, prints a table and writes the JSON.
 
@@ -99,17 +112,18 @@ def compare(
       names: of the contenders.
       options: see `arguments`.
       against: the contender whose ratio to the others is of interest.
-      **for_contenders: what each is called with.
+      *flags: whose values each contender is called with.
 
     Returns:
       The results, as written.
     """
+    values = {flag: getattr(options, flag) for flag in flags}
     pythons = dict(item.split("=", 1) for item in options.python)
     only = options.only.split(",") if options.only else names
     running = []
     for name in names:
         if name in only:
-            process = Process(module, name, pythons.get(name, sys.executable), for_contenders)
+            process = Process(module, name, pythons.get(name, sys.executable), values)
             if process.fault:
                 print(f"{name} is left out: {process.fault}", file=sys.stderr)
             else:
@@ -124,7 +138,7 @@ def compare(
         process.end()
     results = {
         "machine": machine(),
-        "options": {**vars(options), **for_contenders},
+        "options": vars(options),
         "images_per_second": rates,
         "ratio": {
             name: [ours / theirs for ours, theirs in zip(rates[against], values, strict=True)]

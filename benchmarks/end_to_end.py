@@ -1,6 +1,6 @@
 """The real loop on real records, against its step alone and its input alone.
 
-    python -m benchmarks.end_to_end [--width=1] [--steps=8]
+    python -m benchmarks.end_to_end [--width=1] [--steps=3] [--workers=0]
 
 `loop` is `ssljax.training.loop.train` on a prepared data set, timed by its own metrics, that is
 without compilation, checkpoints and validation; `step` trains on one batch that is on the device
@@ -9,7 +9,6 @@ already; `input` reads the same batches and throws them away.
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
 import tempfile
@@ -21,7 +20,14 @@ CONTENDERS = ["loop", "step", "input"]
 
 
 def loop(
-    folder: str, images: int, batch: int, steps: int, width: float, decoding: str, threads: int
+    folder: str,
+    images: int,
+    batch: int,
+    steps: int,
+    width: float,
+    decoding: str,
+    threads: int,
+    workers: int,
 ) -> contenders.Work:
     """A run of one epoch in a new folder."""
     from ssljax import config_files
@@ -35,7 +41,8 @@ def loop(
     config.data.data_dir = input_pipeline.prepared(folder, images)
     config.data.train_split = f"train[:{(steps + 1) * batch}]"
     config.data.validation_split = config.data.test_split = f"validation[:{batch}]"
-    config.data.decoding, config.data.threads = decoding, threads
+    config.data.decoding = decoding
+    config.data.threads, config.data.workers = threads, workers
     config.epochs, config.batch_size, config.model.width = 1, batch, width
     config.log_every_steps = 1 if steps < 8 else steps // 4
 
@@ -64,34 +71,28 @@ def step(batch: int, steps: int, width: float, **others: Any) -> contenders.Work
 
 
 def input(
-    folder: str, images: int, batch: int, decoding: str, threads: int, **others: Any
+    folder: str, images: int, batch: int, decoding: str, threads: int, workers: int, **others: Any
 ) -> contenders.Work:
     """See `benchmarks.input_pipeline`."""
     del others
-    contender = input_pipeline.fast if decoding == "fast" else input_pipeline.exact
-    return contender(folder=folder, images=images, threads=threads, batch=batch)
+    return input_pipeline.ssljax(
+        decoding, folder=folder, images=images, threads=threads, workers=workers, batch=batch
+    )
 
 
 def main() -> None:
     """Compares."""
-    parser = contenders.arguments(__doc__.partition("\n")[0])
-    parser.add_argument("--images", type=int, default=8192)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=8, help="in a turn")
-    parser.add_argument("--width", type=float, default=1.0, help="of AlexNet")
+    flags = ("images", "batch", "steps", "width", "threads")
+    parser = contenders.arguments(__doc__.partition("\n")[0], *flags)
     parser.add_argument("--decoding", choices=("exact", "fast"), default="exact")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=0, help="that read instead of threads")
     options = parser.parse_args()
     from benchmarks.photographs import deep_fashion
 
     deep_fashion(pathlib.Path(options.folder), options.images)
     contenders.compare(
-        "benchmarks.end_to_end",
-        CONTENDERS,
-        options,
-        against="loop",
-        **{key: getattr(options, key) for key in
-           ("folder", "images", "batch", "steps", "width", "decoding", "threads")},
+        "benchmarks.end_to_end", CONTENDERS, options, "loop",
+        "folder", "decoding", "workers", *flags,
     )  # fmt: skip
 
 

@@ -4,26 +4,32 @@
 
 Every contender reads the same photographs (`benchmarks/photographs.py`) in random order, decodes
 them, cuts a random square of the shorter side, resizes it to 225 px and draws a permutation of nine
-tiles. All but `exact` and `dataloader`, which do what Pillow does, use libjpeg-turbo's fast DCT and
-a bilinear resize without antialiasing.
+tiles. `exact`, `exact_threads` and `dataloader` do what Pillow does; the others use libjpeg-turbo's
+fast DCT and a bilinear resize without antialiasing.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import pathlib
-import random
 from typing import Any
 
-import numpy as np
-
 from benchmarks import contenders
+from benchmarks.other_pipelines import (  # noqa: F401  contenders, too
+    SIZE,
+    bare,
+    dali,
+    dataloader,
+    ffcv,
+    ffcv_raw,
+    tf_data,
+    tf_data_crop,
+)
 
-SIZE, TILES = 225, 9
 CONTENDERS = [
     "fast",
     "exact",
+    "fast_threads",
+    "exact_threads",
     "kept",
     "tf_data",
     "tf_data_crop",
@@ -36,23 +42,41 @@ CONTENDERS = [
 
 
 def fast(**options: Any) -> contenders.Work:
-    """`data.decoding=fast`."""
-    return _ssljax("fast", "", **options)
+    """`data.decoding=fast`, by reader processes."""
+    return ssljax("fast", workers=options["threads"], **options)
 
 
 def exact(**options: Any) -> contenders.Work:
+    """`data.decoding=exact`, by reader processes."""
+    return ssljax("exact", workers=options["threads"], **options)
+
+
+def fast_threads(**options: Any) -> contenders.Work:
+    """`data.decoding=fast`, by reader threads."""
+    return ssljax("fast", **options)
+
+
+def exact_threads(**options: Any) -> contenders.Work:
     """As it is by default."""
-    return _ssljax("exact", "", **options)
+    return ssljax("exact", **options)
 
 
 def kept(**options: Any) -> contenders.Work:
     """`data.decoding=fast` and `data.cache=ram`, in later epochs."""
-    return _ssljax("fast", "ram", **options)
+    return ssljax("fast", "ram", **options)
 
 
-def _ssljax(
-    decoding: str, cache: str, folder: str, images: int, threads: int, batch: int
+def ssljax(
+    decoding: str,
+    cache: str = "",
+    *,
+    folder: str,
+    images: int,
+    threads: int,
+    batch: int,
+    workers: int = 0,
 ) -> contenders.Work:
+    """The pipeline of `ssljax.train`; every turn is an epoch."""
     from ssljax.data import pipeline
     from ssljax.data.pictures import open_pictures
     from ssljax.data.records import open_records
@@ -75,6 +99,7 @@ def _ssljax(
             train=True,
             random_crop=True,
             threads=threads,
+            workers=workers,
             start_step=epoch * -(-len(records) // batch),
         )
         epoch += 1
@@ -92,216 +117,14 @@ def prepared(folder: str, images: int) -> str:
     return data_dir
 
 
-def _files(folder: str, images: int) -> list[str]:
-    root = pathlib.Path(folder, f"photographs-{images}", "Img")
-    return sorted(map(str, root.rglob("*.jpg")))
-
-
-def tf_data(**options: Any) -> contenders.Work:
-    """tf.data: `decode_jpeg`, then crop."""
-    return _tf_data(crop_first=False, **options)
-
-
-def tf_data_crop(**options: Any) -> contenders.Work:
-    """tf.data: `decode_and_crop_jpeg`, which decodes no more than it must."""
-    return _tf_data(crop_first=True, **options)
-
-
-def _tf_data(
-    crop_first: bool, folder: str, images: int, threads: int, batch: int
-) -> contenders.Work:
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    path = f"{folder}/photographs-{images}.tfrecord"
-    if not os.path.exists(path):
-        with tf.io.TFRecordWriter(path) as writer:
-            for file in _files(folder, images):
-                writer.write(pathlib.Path(file).read_bytes())
-    jpeg = {"channels": 3, "dct_method": "INTEGER_FAST", "fancy_upscaling": False}
-
-    def read(data: Any) -> tuple[Any, Any]:
-        image: Any = None if crop_first else tf.io.decode_jpeg(data, **jpeg)
-        shape = tf.image.extract_jpeg_shape(data) if crop_first else tf.shape(image)
-        side = tf.minimum(shape[0], shape[1])
-        slack = shape[:2] - side
-        offset = tf.random.uniform([], 0, tf.reduce_max(slack) + 1, tf.int32)
-        top, left = tf.minimum(offset, slack[0]), tf.minimum(offset, slack[1])
-        if crop_first:
-            image = tf.image.decode_and_crop_jpeg(data, tf.stack([top, left, side, side]), **jpeg)
-        else:
-            image = image[top : top + side, left : left + side]
-        image = tf.image.resize(image, (SIZE, SIZE))
-        return tf.cast(image, tf.uint8), tf.random.shuffle(tf.range(TILES))
-
-    dataset = tf.data.TFRecordDataset(path).shuffle(1024)
-    dataset = dataset.map(read, num_parallel_calls=threads, deterministic=True)
-    dataset = dataset.batch(batch).prefetch(2)
-    settings = tf.data.Options()
-    settings.threading.private_threadpool_size = threads
-    dataset = dataset.with_options(settings)
-    return lambda: sum(len(step.numpy()) for step, _ in dataset)
-
-
-def dataloader(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
-    """PyTorch's DataLoader with Pillow, in worker processes: what the slides' authors used."""
-    import torch
-    from PIL import Image
-
-    class Photographs(torch.utils.data.Dataset):
-        def __init__(self) -> None:
-            self.files = _files(folder, images)
-
-        def __len__(self) -> int:
-            return len(self.files)
-
-        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-            picture = Image.open(self.files[index]).convert("RGB")
-            side = min(picture.size)
-            left = random.randint(0, picture.width - side)
-            top = random.randint(0, picture.height - side)
-            picture = picture.crop((left, top, left + side, top + side))
-            picture = picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-            return torch.from_numpy(np.array(picture)), torch.randperm(TILES)
-
-    loader = torch.utils.data.DataLoader(
-        Photographs(), batch, shuffle=True, num_workers=threads, persistent_workers=True
-    )
-    return lambda: sum(len(step) for step, _ in loader)
-
-
-def ffcv(**options: Any) -> contenders.Work:
-    """FFCV on its JPEG records; it crops at the centre, and draws no permutation."""
-    return _ffcv("jpg", **options)
-
-
-def ffcv_raw(**options: Any) -> contenders.Work:
-    """FFCV on decoded records, to compare with `kept`."""
-    return _ffcv("raw", **options)
-
-
-def _ffcv(mode: str, folder: str, images: int, threads: int, batch: int) -> contenders.Work:
-    from ffcv.fields import RGBImageField
-    from ffcv.fields.rgb_image import CenterCropRGBImageDecoder
-    from ffcv.loader import Loader, OrderOption
-    from ffcv.writer import DatasetWriter
-    from PIL import Image
-
-    path = f"{folder}/photographs-{images}-{mode}.beton"
-    if not os.path.exists(path):
-        files = _files(folder, images)
-
-        class Photographs:
-            def __len__(self) -> int:
-                return len(files)
-
-            def __getitem__(self, index: int) -> tuple[Image.Image]:
-                return (Image.open(files[index]).convert("RGB"),)
-
-        field = RGBImageField(write_mode=mode, jpeg_quality=70)
-        DatasetWriter(path, {"image": field}, num_workers=threads).from_indexed_dataset(
-            Photographs()
-        )
-    loader = Loader(
-        path,
-        batch_size=batch,
-        num_workers=threads,
-        order=OrderOption.RANDOM,
-        os_cache=True,
-        drop_last=False,
-        pipelines={"image": [CenterCropRGBImageDecoder((SIZE, SIZE), ratio=1)]},
-    )
-    return lambda: sum(len(step) for (step,) in loader)
-
-
-def dali(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
-    """NVIDIA's DALI on the CPU."""
-    from nvidia.dali import fn, math, pipeline_def, types
-
-    @pipeline_def(batch_size=batch, num_threads=threads, device_id=None)
-    def pipeline() -> Any:
-        data, _ = fn.readers.file(
-            files=_files(folder, images), random_shuffle=True, name="reader", initial_fill=1024
-        )
-        shape = fn.peek_image_shape(data, dtype=types.INT32)
-        height, width = shape[0], shape[1]
-        side = math.min(height, width)
-        place = fn.random.uniform(range=[0, 1])
-        start = fn.stack(place * (height - side), place * (width - side))
-        image = fn.decoders.image_slice(
-            data,
-            fn.cast(start, dtype=types.INT32),
-            fn.stack(side, side),
-            axis_names="HW",
-            jpeg_fancy_upsampling=False,
-            use_fast_idct=True,
-        )
-        return fn.resize(
-            image, resize_x=SIZE, resize_y=SIZE, antialias=False, interp_type=types.INTERP_LINEAR
-        )
-
-    built = pipeline()
-    built.build()
-
-    def work() -> int:
-        steps = -(-images // batch)
-        return sum(len(built.run()[0]) for _ in range(steps))
-
-    return work
-
-
-def bare(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
-    """Decoding, cropping and resizing in a loop and nothing else, a process for each core."""
-    del batch
-    pool = multiprocessing.get_context("spawn").Pool(
-        threads, _load, ([_files(folder, images)[part::threads] for part in range(threads)],)
-    )
-    return lambda: sum(pool.map(_loop, range(threads), chunksize=1))
-
-
-_loaded: list[list[bytes]] = []
-
-
-def _load(parts: list[list[str]]) -> None:
-    _loaded.extend([[pathlib.Path(file).read_bytes() for file in part] for part in parts])
-
-
-def _loop(part: int) -> int:
-    import cv2
-    import simplejpeg
-
-    cv2.setNumThreads(1)
-    for data in _loaded[part]:
-        picture = simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True)
-        height, width = picture.shape[:2]
-        side = min(height, width)
-        top, left = random.randint(0, height - side), random.randint(0, width - side)
-        square = picture[top : top + side, left : left + side]
-        cv2.resize(square, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    return len(_loaded[part])
-
-
 def main() -> None:
     """Generates the photographs and compares."""
-    parser = contenders.arguments(__doc__.partition("\n")[0])
-    parser.add_argument("--images", type=int, default=8192)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--batch", type=int, default=64)
-    options = parser.parse_args()
+    flags = ("images", "threads", "batch")
+    options = contenders.arguments(__doc__.partition("\n")[0], *flags).parse_args()
     from benchmarks.photographs import deep_fashion
 
     deep_fashion(pathlib.Path(options.folder), options.images)
-    contenders.compare(
-        "benchmarks.input_pipeline",
-        CONTENDERS,
-        options,
-        against="fast",
-        folder=options.folder,
-        images=options.images,
-        threads=options.threads,
-        batch=options.batch,
-    )
+    contenders.compare("benchmarks.input_pipeline", CONTENDERS, options, "fast", "folder", *flags)
 
 
 if __name__ == "__main__":

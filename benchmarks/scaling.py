@@ -139,11 +139,10 @@ def table(rows: list[dict[str, float]]) -> str:
 
 def main() -> None:
     """Measures and prints both tables."""
-    parser = contenders.arguments(__doc__.partition("\n")[0], rounds=3)
+    parser = contenders.arguments(__doc__.partition("\n")[0], "batch", "width", rounds=3)
     parser.add_argument("--records", default="10000,100000,1000000")
     parser.add_argument("--devices", default="1,2")
-    parser.add_argument("--batch", type=int, default=64, help="of the step, over all devices")
-    parser.add_argument("--width", type=float, default=0.25, help="of the step's AlexNet")
+    parser.set_defaults(width=0.25)
     parser.add_argument("--read", default="", help="the data_dir that this process reads")
     options = parser.parse_args()
     if options.read:

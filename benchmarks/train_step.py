@@ -151,23 +151,14 @@ def _torch(
 
 def main() -> None:
     """Compares, and says what share of the peak the step reaches."""
-    parser = contenders.arguments(__doc__.partition("\n")[0])
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=3, help="in a turn")
-    parser.add_argument("--width", type=float, default=1.0, help="of AlexNet")
+    flags = ("batch", "steps", "width")
+    parser = contenders.arguments(__doc__.partition("\n")[0], *flags)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--chip", choices=list(CHIPS), help="that it runs on, to compare with")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     results = contenders.compare(
-        "benchmarks.train_step",
-        CONTENDERS,
-        options,
-        against="ssljax",
-        batch=options.batch,
-        dtype=options.dtype,
-        steps=options.steps,
-        width=options.width,
+        "benchmarks.train_step", CONTENDERS, options, "ssljax", "dtype", *flags
     )
     if options.chip and options.width == 1:
         rate = sorted(results["images_per_second"]["ssljax"])[options.rounds // 2]

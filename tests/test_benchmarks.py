@@ -37,7 +37,9 @@ def test_the_step_is_compared_with_pytorchs(tmp_path):
 def test_the_input_pipelines_read_every_photograph(tmp_path):
     table = run(
         "benchmarks.input_pipeline", "--images=60", "--rounds=1", f"--folder={tmp_path}",
-        "--only=fast,exact,kept,dataloader,bare",
+        "--only=fast,exact_threads,kept,dataloader,bare",
     )  # fmt: skip
     assert "| fast | 1.00 (1.00–1.00) |" in table
     assert "| bare |" in table
+    pieces = run("benchmarks.pieces", "--images=60", "--rounds=1", f"--folder={tmp_path}")
+    assert "| batch |" in pieces
