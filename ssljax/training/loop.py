@@ -28,7 +28,7 @@ from ssljax.training.evaluation import Evaluator
 from ssljax.training.interruption import Interruption
 from ssljax.training.lock import lock
 from ssljax.training.metrics import MetricSums
-from ssljax.training.optimizers import make_optimizer, step_decay
+from ssljax.training.optimizers import make_optimizer, make_schedule
 from ssljax.training.parallelism import Parallelism
 from ssljax.training.progress import Progress
 from ssljax.training.run import Run, make_run, open_class_names
@@ -103,16 +103,12 @@ class _Loop:
         )
 
         # ------------------------------------------------------------------ devices and steps
-        self.parallelism = Parallelism(config.parallelism, config.batch_size)
-        self.learning_rate = step_decay(
-            config.optimizer.learning_rate,
-            config.schedule.every_epochs,
-            config.schedule.factor,
-            self.steps_per_epoch,
-        )
+        accumulation = config.gradient_accumulation_steps
+        self.parallelism = Parallelism(config.parallelism, config.batch_size, accumulation)
+        self.learning_rate = make_schedule(config, self.steps_per_epoch)
         self.optimizer = make_optimizer(config.optimizer, self.learning_rate, config.frozen_layers)
         self.train_step = self.parallelism.train_step(
-            make_train_step(run.model, run.task, self.optimizer, config.seed)
+            make_train_step(run.model, run.task, self.optimizer, config.seed, accumulation)
         )
         self.evaluator = Evaluator(run, validation_pictures)
         self.log: run_folder.MetricsLog | None = None
