@@ -140,9 +140,12 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
 
         prepare_environment()
     else:
+        from ssljax.config import check_train_config
         from ssljax.training.parallelism import split_cpu
 
-        split_cpu(arguments.config.batch_size)
+        config = arguments.config
+        check_train_config(config)
+        split_cpu(config.batch_size // config.gradient_accumulation_steps)
     result = compile_for(arguments.config, arguments.topology, arguments.num_classes)
     print(json.dumps(result, indent=1) if arguments.json else describe(result))
 

@@ -17,6 +17,8 @@ def train_config() -> ConfigDict:
     config.seed = 0  # decides every random draw: weights, shuffling, crops, puzzles, dropout
     config.epochs = 20
     config.batch_size = 64  # over all devices and processes
+    # A step takes its part of the batch in so many micro-batches, one after the other: less memory.
+    config.gradient_accumulation_steps = 1
 
     config.task = ConfigDict({"name": ""})  # and the options of that task, see ssljax/tasks
     config.model = ConfigDict()
@@ -46,7 +48,9 @@ def train_config() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"
-    config.optimizer.learning_rate = 1e-4
+    config.optimizer.learning_rate = 1e-4  # at `base_batch_size`, if it scales with the batch
+    config.optimizer.learning_rate_scaling = "none"  # or "linear" (for sgd), "sqrt" (for adam)
+    config.optimizer.base_batch_size = 64
     config.optimizer.weight_decay = 1e-3  # L2, added to the gradient
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
@@ -55,6 +59,7 @@ def train_config() -> ConfigDict:
     config.schedule = ConfigDict()
     config.schedule.every_epochs = 5
     config.schedule.factor = 0.3
+    config.schedule.warmup_epochs = 0.0  # of them, the rate rises linearly, step by step
 
     config.init_from = ""  # a run folder, or a file of PyTorch weights (.pth, .safetensors)
     config.init_layers = "conv*"  # which layers are carried over from it, comma-separated
@@ -118,21 +123,27 @@ CHANGEABLE = (
     "data.workers",
     "data.cache",
     "init_from",  # may have moved; what was loaded from it may not have changed
+    "gradient_accumulation_steps",
     "parallelism",
     "checkpoint_every_steps",
 )
 
 _POSITIVE = (
-    "epochs", "batch_size", "model.width", "data.image_size", "optimizer.learning_rate",
-    "schedule.every_epochs", "schedule.factor", "validate_every_epochs", "log_every_steps",
-    "data.label_fraction",
+    "epochs", "batch_size", "gradient_accumulation_steps", "model.width", "data.image_size",
+    "optimizer.learning_rate", "optimizer.base_batch_size", "schedule.every_epochs",
+    "schedule.factor", "validate_every_epochs", "log_every_steps", "data.label_fraction",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "seed", "data.threads", "data.workers", "optimizer.weight_decay", "optimizer.b1",
-    "optimizer.b2", "optimizer.eps", "optimizer.momentum", "checkpoint_every_steps",
+    "optimizer.b2", "optimizer.eps", "optimizer.momentum", "schedule.warmup_epochs",
+    "checkpoint_every_steps",
     "model.dropout",
 )  # fmt: skip
-_CHOICES = {"data.cache": ("", "ram"), "data.decoding": ("exact", "fast")}
+_CHOICES = {
+    "data.cache": ("", "ram"),
+    "data.decoding": ("exact", "fast"),
+    "optimizer.learning_rate_scaling": ("none", "linear", "sqrt"),
+}
 _BELOW_ONE = ("model.dropout", "optimizer.b1", "optimizer.b2", "optimizer.momentum")
 
 
@@ -158,6 +169,11 @@ def check_train_config(config: ConfigDict) -> None:
     for key in _BELOW_ONE:
         if not values[key] < 1:
             raise InputError(f"{key}: {values[key]} is not below 1")
+    if values["schedule.warmup_epochs"] > values["epochs"]:
+        raise InputError(
+            f"schedule.warmup_epochs: {values['schedule.warmup_epochs']:g} are more than the "
+            f"{values['epochs']} epochs of training"
+        )
     if values["data.label_fraction"] > 1:
         raise InputError(f"data.label_fraction: {values['data.label_fraction']} is above 1")
     for key in ("data.dataset", "data.train_split", "data.validation_split", "task.name"):

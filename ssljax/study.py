@@ -145,9 +145,10 @@ def _classification(config: ConfigDict, cell: Cell, folder: pathlib.Path, index:
         run.data.label_fraction = cell.fraction
     if config.label_epochs:
         epochs = config.label_epochs[list(config.label_fractions).index(cell.fraction)]
-        # Decay and validation keep their places in a schedule that is stretched.
+        # Decay, validation and warm-up keep their places in a schedule that is stretched.
         for setting, key in ((run.schedule, "every_epochs"), (run, "validate_every_epochs")):
             setting[key] = max(1, round(setting[key] * epochs / run.epochs))
+        run.schedule.warmup_epochs = run.schedule.warmup_epochs * epochs / run.epochs
         run.epochs = epochs
     if cell.setting:
         name += f"-{cell.setting}"
@@ -205,7 +206,8 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     distributed.refuse("a study")
     config = arguments.config
     check_study_config(config)
-    split_cpu(*(run.batch_size for run in (config.classification, *config.pretexts.values())))
+    runs = (config.classification, *config.pretexts.values())
+    split_cpu(*(run.batch_size // run.gradient_accumulation_steps for run in runs))
     collected = study(config, arguments.workdir)
     longest = max(map(len, collected["arms"]))
     heads = f"{'labels':>7} {'top-1':>7} {'top-3':>7} {'top-5':>7} {'class mean':>11}"

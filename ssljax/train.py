@@ -12,13 +12,16 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Trains, or goes on where the folder's run stopped."""
     if positional:
         raise InputError(f"unexpected argument {positional[0]!r}; see --help")
+    from ssljax.config import check_train_config
     from ssljax.training import distributed
     from ssljax.training.loop import train
     from ssljax.training.parallelism import split_cpu
 
+    config = arguments.config
+    check_train_config(config)
     distributed.join()
-    split_cpu(arguments.config.batch_size)
-    train(arguments.config, arguments.workdir)
+    split_cpu(config.batch_size // config.gradient_accumulation_steps)
+    train(config, arguments.workdir)
 
 
 def cli() -> None:

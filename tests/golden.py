@@ -14,7 +14,8 @@ REPOSITORY = pathlib.Path(__file__).parent.parent
 FOLDER = REPOSITORY / "tests" / "golden"
 CONFIGS = [
     "jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py", "quickstart.py",
-    "fashion_mnist.py", "fashion_mnist.py:few_labels",
+    "fashion_mnist.py", "fashion_mnist.py:few_labels", "large_batch.py:64", "large_batch.py:1024",
+    "large_batch.py:1024_unscaled",
 ]  # fmt: skip
 
 

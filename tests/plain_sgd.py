@@ -21,10 +21,10 @@ from ssljax.training.steps import initial_state, make_evaluation_step, make_trai
 STEPS = 20
 
 
-def run_sgd(config, mode: str, count: int):
+def run_sgd(config, mode: str, count: int, accumulation: int = 1):
     """Twenty steps of plain SGD, with dropout; Adam would hide a gradient N times too large."""
     run = make_run(config, open_class_names(config))
-    parallelism = Parallelism(mode, config.batch_size, jax.devices()[:count])
+    parallelism = Parallelism(mode, config.batch_size, accumulation, jax.devices()[:count])
     optimizer = make_optimizer(
         {"name": "sgd", "weight_decay": 1e-3, "momentum": 0.0}, lambda step: 0.05
     )
@@ -32,7 +32,7 @@ def run_sgd(config, mode: str, count: int):
         lambda: initial_state(run.model, optimizer, run.task.image_size, seed=0),
         out_shardings=parallelism.replicated(),
     )()
-    step = parallelism.train_step(make_train_step(run.model, run.task, optimizer, seed=0))
+    step = parallelism.train_step(make_train_step(run.model, run.task, optimizer, 0, accumulation))
     batches = pipeline.batches(
         run.pictures(config.data.train_split), run.task,
         batch_size=config.batch_size, epochs=5, seed=0, train=True, random_crop=True,

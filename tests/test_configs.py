@@ -57,6 +57,7 @@ def one_step_runs():
         for part, run in whole.items():
             run = run.copy_and_resolve_references()
             run.epochs = 1
+            run.schedule.warmup_epochs = min(run.schedule.warmup_epochs, 1.0)
             if run.data.dataset.startswith("deep_fashion"):
                 run.batch_size = 32  # the generated folder has no more pictures
             else:

@@ -16,7 +16,7 @@ from ssljax.data.images import square
 from ssljax.errors import InputError
 from ssljax.models import make_model, torch_weights
 from ssljax.tasks import make_task
-from ssljax.training.optimizers import adam, step_decay
+from ssljax.training.optimizers import adam, step_decay, warmup
 
 torch = pytest.importorskip("torch", reason="needs the extra `torch`")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="needs the extra `torch`")
@@ -156,6 +156,25 @@ def test_adam_with_l2_and_step_decay(dtype, tolerance):
             if index % 25 == 24:
                 scheduler.step()
         np.testing.assert_allclose(params, weight.detach().numpy(), rtol=tolerance)
+
+
+@pytest.mark.parametrize("warmup_steps", [2, 10, 37])
+def test_linear_warmup_and_step_decay(warmup_steps):
+    """Both are stepped once a step; a staircase of whole epochs is one of whole steps."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.02)
+    scheduler = torch.optim.lr_scheduler.ChainedScheduler(
+        [
+            torch.optim.lr_scheduler.LinearLR(
+                optimizer, start_factor=1 / warmup_steps, total_iters=warmup_steps - 1
+            ),
+            torch.optim.lr_scheduler.StepLR(optimizer, step_size=2 * 10, gamma=0.3),
+        ]
+    )
+    ours = warmup(step_decay(0.02, 2, 0.3, steps_per_epoch=10), warmup_steps)
+    for step in range(60):
+        assert ours(step) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9), step
+        optimizer.step()
+        scheduler.step()
 
 
 def test_a_file_of_weights_round_trips(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssljax.training.optimizers import step_decay
+from ssljax.config import train_config
+from ssljax.training.optimizers import make_schedule, scaled_learning_rate, step_decay, warmup
 
 
 @given(
@@ -23,3 +24,36 @@ def test_the_learning_rate_falls_by_its_factor_after_every_few_epochs(
     assert schedule(step) == pytest.approx(expected, rel=1e-9)
     if expected > 1e-30:
         assert float(jax.jit(schedule)(step)) == pytest.approx(expected, rel=1e-5)
+
+
+@given(st.floats(1e-6, 1), st.integers(0, 300), st.integers(0, 1000))
+def test_warmup_rises_in_equal_parts_from_the_first_step(rate, steps, step):
+    expected = rate * min(1, (step + 1) / max(1, steps))
+    schedule = warmup(step_decay(rate, 2, 0.5, steps_per_epoch=1000), steps)
+    assert schedule(step) == pytest.approx(expected, rel=1e-12)
+    assert float(jax.jit(schedule)(step)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "batch_size", "expected"),
+    [("none", 1024, 1e-3), ("linear", 1024, 16e-3), ("sqrt", 1024, 4e-3), ("sqrt", 16, 0.5e-3),
+     ("linear", 64, 1e-3)],
+)  # fmt: skip
+def test_the_learning_rate_grows_with_the_batch(scaling, batch_size, expected):
+    config = train_config()
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate_scaling = scaling
+    assert scaled_learning_rate(config.optimizer, batch_size) == pytest.approx(expected)
+
+
+def test_the_schedule_of_a_config():
+    config = train_config()
+    config.batch_size = 256
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate_scaling = "linear"
+    config.schedule.every_epochs = 1
+    config.schedule.warmup_epochs = 1.5
+    schedule = make_schedule(config, steps_per_epoch=4)
+    expected = [4e-3 * part for part in (1 / 6, 2 / 6, 3 / 6, 4 / 6, 0.3 * 5 / 6, 0.3, 0.3, 0.3)]
+    assert [schedule(step) for step in range(8)] == pytest.approx(expected)
+    assert schedule(8) == pytest.approx(4e-3 * 0.09)

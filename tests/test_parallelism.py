@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.step_memory import temporary_bytes
 from ssljax.errors import InputError
 from ssljax.training.parallelism import Parallelism
 from tests.conftest import REPOSITORY
@@ -27,9 +28,22 @@ def reference(make_config):
     ("mode", "count"), [("jit", 2), ("jit", 4), ("pmap", 1), ("pmap", 2), ("pmap", 4)]
 )
 def test_losses_and_parameters_after_twenty_steps(reference, mode, count):
-    config, (losses, params, sums, outputs) = reference
+    config, expected = reference
+    losses = expected[0]
     assert losses[-1] < losses[0] - 0.01  # something was learnt, so there is something to compare
-    got = run_sgd(config, mode, count)
+    assert_same(run_sgd(config, mode, count), expected)
+
+
+@pytest.mark.parametrize(("mode", "count", "steps"), [("jit", 1, 4), ("jit", 4, 2), ("pmap", 2, 4)])
+def test_gradient_accumulation_changes_nothing(reference, mode, count, steps):
+    """With the padded batch that ends an epoch, of which some micro-batches are all padding."""
+    config, expected = reference
+    assert_same(run_sgd(config, mode, count, steps), expected)
+
+
+def assert_same(got, expected):
+    """Losses, parameters and metrics are equal but for float32's rounding."""
+    losses, params, sums, outputs = expected
     np.testing.assert_allclose(got[0], losses, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), got[1], params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), got[2], sums)
@@ -65,11 +79,21 @@ def test_two_processes_of_two_devices(reference, data_dir, tmp_path):
     np.testing.assert_allclose(together, outputs, atol=1e-5)
 
 
+def test_gradient_accumulation_takes_less_memory():
+    whole, parts = (temporary_bytes(64, steps, width=0.0625) for steps in (1, 4))
+    assert parts < 0.5 * whole
+
+
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(InputError, match="batch_size: 30 does not divide over 4 devices.*is 32"):
         Parallelism("jit", 30)
     with pytest.raises(InputError, match="parallelism: 'pjit' is not one of jit, pmap"):
         Parallelism("pjit", 32)
+    said = "gradient_accumulation_steps: 24 examples .* 4 devices do not .* 5 micro.* do: 4, 6"
+    with pytest.raises(InputError, match=said):
+        Parallelism("jit", 96, 5)
+    with pytest.raises(InputError, match="into 100 micro-batches; the nearest that do: 12, 24"):
+        Parallelism("jit", 96, 100)
 
 
 @pytest.mark.parametrize(

@@ -115,11 +115,27 @@ def test_a_longer_run_goes_on_and_equals_one_that_was_not_stopped(make_config, t
     assert (tmp_path / "once" / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_run_goes_on_under_pmap(make_config, tmp_path):
+def test_a_run_stopped_in_its_warmup_goes_on_in_it(make_config, tmp_path):
+    config = make_config("classification")
+    config.optimizer.learning_rate_scaling, config.optimizer.base_batch_size = "sqrt", 8
+    config.schedule.warmup_epochs = 2.0
+    config.gradient_accumulation_steps = 2
+    config.log_every_steps, config.checkpoint_every_steps = 1, 4
+    train(config, tmp_path / "once")
+    rows = [row for row in read_metrics(tmp_path / "once") if row["kind"] == "train"]
+    expected = [2e-3 * step / 14 for step in range(1, 15)]
+    assert [row["learning_rate"] for row in rows] == pytest.approx(expected, rel=1e-12)
+    shutil.copytree(tmp_path / "once", tmp_path / "twice")
+    shutil.rmtree(tmp_path / "twice/checkpoints/latest/14")  # step 12 is left
+    train(config, tmp_path / "twice")
+    assert same(tmp_path / "twice", tmp_path / "once")
+
+
+def test_a_run_goes_on_under_pmap_in_micro_batches(make_config, tmp_path):
     config = make_config("jigsaw")
     config.epochs = 1
     train(config, tmp_path / "run")
-    config.epochs, config.parallelism = 2, "pmap"
+    config.epochs, config.parallelism, config.gradient_accumulation_steps = 2, "pmap", 4
     train(config, tmp_path / "run")
     assert read_metrics(tmp_path / "run")[-1]["step"] == 14
 
@@ -148,6 +164,12 @@ def mistake(config, key, value):
     [
         ("epochs", 0, "epochs: 0 is not above 0"),
         ("batch_size", 30, "batch_size: 30 does not divide over 4 devices"),
+        ("gradient_accumulation_steps", 3, "gradient_accumulation_steps: 8 .* nearest .* 2, 4"),
+        ("gradient_accumulation_steps", 0, "gradient_accumulation_steps: 0 is not above 0"),
+        ("optimizer.learning_rate_scaling", "lin", "'lin' is none of 'none', 'linear', 'sqrt'"),
+        ("optimizer.base_batch_size", 0, "optimizer.base_batch_size: 0 is not above 0"),
+        ("schedule.warmup_epochs", 2.5, "warmup_epochs: 2.5 are more than the 2 epochs of train"),
+        ("schedule.warmup_epochs", -1.0, "schedule.warmup_epochs: -1.0 is below 0"),
         ("data.image_size", 40, "tiles of 32 px do not fit data.image_size=40"),
         ("task.tile", 20, "data.image_size: pictures of 40 px are too small.*at least 64"),
         ("task.grdi", 3, "task.grdi: jigsaw has no such option; did you mean 'grid'"),

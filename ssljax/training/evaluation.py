@@ -20,9 +20,11 @@ class Evaluator:
 
     def __init__(self, run: Run, pictures: Pictures):
         self._run, self._pictures = run, pictures
-        # Rounded up to the devices of this machine, which need not be the one that trained.
-        devices = jax.device_count()
-        self._batch_size = -(-run.config.batch_size // devices) * devices
+        # No more at once than training has, whose memory that is meant for; rounded up to the
+        # devices of this machine, which need not be the one that trained.
+        config, devices = run.config, jax.device_count()
+        micro_batch = -(-config.batch_size // config.gradient_accumulation_steps)
+        self._batch_size = -(-micro_batch // devices) * devices
         self._parallelism = Parallelism(run.config.parallelism, self._batch_size)
         self._step = self._parallelism.evaluation_step(make_evaluation_step(run.model, run.task))
 

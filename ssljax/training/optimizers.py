@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
+from ml_collections import ConfigDict
 
 from ssljax.errors import InputError, nearest
 from ssljax.training.layers import match
@@ -18,6 +20,43 @@ def step_decay(
     # Not optax.exponential_decay, which rounds to float32 where float64 is asked for.
     period = every_epochs * steps_per_epoch
     return lambda step: learning_rate * factor ** (step // period)
+
+
+def warmup(schedule: optax.Schedule, steps: int) -> optax.Schedule:
+    """Rises linearly to the schedule: × 1/steps at the first step, × 2/steps at the second, ….
+
+    That is PyTorch's `LinearLR(start_factor=1/steps, total_iters=steps - 1)`, stepped once a step.
+    Source: Goyal et al. (2017), section 2.2, there from the rate of the base batch size.
+    """
+    if steps <= 1:
+        return schedule
+    # Once it has risen, the power of False is 1: no minimum of jax's, for its float32.
+    return lambda step: schedule(step) * ((step + 1) / steps) ** (step < steps)
+
+
+def scaled_learning_rate(config: Mapping[str, Any], batch_size: int) -> float:
+    """The learning rate for a batch size.
+
+    Args:
+      config: `config.optimizer`; its `learning_rate` is the one for `base_batch_size`, and
+        `learning_rate_scaling` is `none`, `linear` (× the ratio of the batch sizes: Goyal et al.,
+        2017, for SGD), or `sqrt` (× its root: Malladi et al., 2022, for Adam).
+      batch_size: the global one, whatever parts it is computed in.
+    """
+    ratio = batch_size / config["base_batch_size"]
+    scale = {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
+    return float(config["learning_rate"] * scale[config["learning_rate_scaling"]])
+
+
+def make_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate by step that a training config describes."""
+    schedule = step_decay(
+        scaled_learning_rate(config.optimizer, config.batch_size),
+        config.schedule.every_epochs,
+        config.schedule.factor,
+        steps_per_epoch,
+    )
+    return warmup(schedule, round(config.schedule.warmup_epochs * steps_per_epoch))
 
 
 def adam(

@@ -58,12 +58,19 @@ class Parallelism:
         several collective steps on fake devices can starve XLA's rendezvous.
     """
 
-    def __init__(self, mode: str, batch_size: int, devices: Sequence[jax.Device] | None = None):
-        """Checks that the global batch divides over the devices.
+    def __init__(
+        self,
+        mode: str,
+        batch_size: int,
+        gradient_accumulation_steps: int = 1,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        """Checks that the global batch divides over the devices, and there into micro-batches.
 
         Args:
           mode: `jit` or `pmap`.
           batch_size: the global batch.
+          gradient_accumulation_steps: micro-batches of each device's part.
           devices: None takes all.
 
         Raises:
@@ -85,6 +92,15 @@ class Parallelism:
         counts = collections.Counter(device.process_index for device in self.devices)
         if len(set(counts.values())) > 1:
             raise InputError(f"the processes have different numbers of devices: {dict(counts)}")
+        part = batch_size // len(self.devices)
+        if part % gradient_accumulation_steps:
+            fitting = [count for count in range(1, part + 1) if part % count == 0]
+            fitting.sort(key=lambda count: abs(count - gradient_accumulation_steps))
+            raise InputError(
+                f"gradient_accumulation_steps: {part} examples of a batch for each of "
+                f"{len(self.devices)} devices do not divide into {gradient_accumulation_steps} "
+                f"micro-batches; the nearest that do: {', '.join(map(str, sorted(fitting[:2])))}"
+            )
         self.serial = len(self.devices) > 1 and self.devices[0].platform == "cpu"
         self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
 

@@ -113,7 +113,7 @@ def check_buildable(config: ConfigDict) -> Run:
     run = make_run(config, open_class_names(config))
     for split in (config.data.train_split, config.data.validation_split, config.data.test_split):
         run.records(split)
-    Parallelism(config.parallelism, config.batch_size)
+    Parallelism(config.parallelism, config.batch_size, config.gradient_accumulation_steps)
     optimizer = make_optimizer(config.optimizer, lambda step: 0.0, config.frozen_layers)
     jax.eval_shape(optimizer.init, run.parameter_shapes())  # names frozen layers that are none
     return run

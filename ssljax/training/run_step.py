@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from ssljax.training.optimizers import make_optimizer, step_decay
+from ssljax.training.optimizers import make_optimizer, make_schedule
 from ssljax.training.parallelism import Parallelism
 from ssljax.training.run import Run
 from ssljax.training.steps import TrainState, initial_state, make_train_step
@@ -48,18 +48,16 @@ def make_run_step(
       InputError: the batch does not divide over the devices, or an unknown optimiser.
     """
     config = run.config
-    parallelism = Parallelism(config.parallelism, config.batch_size, devices=devices)
-    learning_rate = step_decay(
-        config.optimizer.learning_rate,
-        config.schedule.every_epochs,
-        config.schedule.factor,
-        steps_per_epoch,
-    )
+    accumulation = config.gradient_accumulation_steps
+    parallelism = Parallelism(config.parallelism, config.batch_size, accumulation, devices)
+    learning_rate = make_schedule(config, steps_per_epoch)
     optimizer = make_optimizer(config.optimizer, learning_rate, config.frozen_layers)
     return RunStep(
         parallelism,
         learning_rate,
         optimizer,
-        parallelism.train_step(make_train_step(run.model, run.task, optimizer, config.seed)),
+        parallelism.train_step(
+            make_train_step(run.model, run.task, optimizer, config.seed, accumulation)
+        ),
         lambda: initial_state(run.model, optimizer, run.task.image_size, config.seed),
     )

@@ -34,25 +34,42 @@ def initial_state(
 
 
 def make_train_step(
-    model: nn.Module, task: Task, optimizer: optax.GradientTransformation, seed: int
+    model: nn.Module,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    gradient_accumulation_steps: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
-    """One step of gradient descent on the mean loss over the examples that are not padding."""
+    """One step of gradient descent on the mean loss over the examples that are not padding.
+
+    Args:
+      model: called with pictures and a dropout key for each.
+      task: gives inputs, losses and metrics.
+      optimizer: what is done with the gradients.
+      seed: of the dropout.
+      gradient_accumulation_steps: micro-batches in which a device takes its part of the batch, one
+        after the other; their gradients are summed, so that the step stays the same.
+    """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         mask = batch["mask"]
         count = jax.lax.psum(jnp.sum(mask, dtype=jnp.float32), AXIS)
         keys = _dropout_keys(seed, state.step, mask.shape[0])
 
-        def mean_loss(params: Any) -> tuple[jax.Array, jax.Array]:
-            outputs: Any = model.apply({"params": params}, task.inputs(batch), keys)
-            losses = jnp.where(mask, task.loss(outputs, batch), 0)
-            return jnp.sum(losses) / count, outputs
+        def gradients_and_sums(batch: Batch, keys: jax.Array) -> tuple[Any, Sums]:
+            def mean_loss(params: Any) -> tuple[jax.Array, jax.Array]:
+                outputs: Any = model.apply({"params": params}, task.inputs(batch), keys)
+                losses = jnp.where(batch["mask"], task.loss(outputs, batch), 0)
+                return jnp.sum(losses) / count, outputs
 
-        gradients, outputs = jax.grad(mean_loss, has_aux=True)(state.params)
-        gradients = jax.lax.psum(gradients, AXIS)
+            gradients, outputs = jax.grad(mean_loss, has_aux=True)(state.params)
+            return gradients, _sums(task, outputs, batch)
+
+        results = _accumulate(gradients_and_sums, (batch, keys), gradient_accumulation_steps)
+        gradients, sums = jax.lax.psum(results, AXIS)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state), _sums(task, outputs, batch)
+        return TrainState(state.step + 1, params, opt_state), sums
 
     return train_step
 
@@ -64,9 +81,23 @@ def make_evaluation_step(
 
     def evaluation_step(params: Any, batch: Batch) -> tuple[Sums, jax.Array]:
         outputs: Any = model.apply({"params": params}, task.inputs(batch))
-        return _sums(task, outputs, batch), outputs
+        return jax.lax.psum(_sums(task, outputs, batch), AXIS), outputs
 
     return evaluation_step
+
+
+def _accumulate(function: Callable[..., Any], arguments: Any, steps: int) -> Any:
+    """Sums what a function returns over equal parts of its arguments, one after the other."""
+    if steps == 1:
+        return function(*arguments)
+    parts = jax.tree.map(lambda x: x.reshape(steps, -1, *x.shape[1:]), arguments)
+    shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    def add(total: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(*part)), None
+
+    return jax.lax.scan(add, zeros, parts)[0]
 
 
 def _dropout_keys(seed: int, step: jax.Array, examples: int) -> jax.Array:
@@ -77,11 +108,12 @@ def _dropout_keys(seed: int, step: jax.Array, examples: int) -> jax.Array:
 
 
 def _sums(task: Task, outputs: jax.Array, batch: Batch) -> Sums:
+    """Loss and metrics summed over this device's examples."""
     loss = task.loss(outputs, batch)
     metrics: Metrics = {"loss": (loss, jnp.ones_like(loss)), **task.metrics(outputs, batch)}
 
     def total(values: jax.Array) -> jax.Array:
         mask = batch["mask"].reshape(-1, *[1] * (values.ndim - 1))
-        return jax.lax.psum(jnp.sum(jnp.where(mask, values, 0), axis=0), AXIS)
+        return jnp.sum(jnp.where(mask, values, 0), axis=0)
 
     return {name: (total(value), total(weight)) for name, (value, weight) in metrics.items()}
