@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.errors import InputError, nearest
+from ssljax.models import winograd
 
 POOLED = 6  # the side of the feature map that fc6 sees
 
@@ -92,6 +93,7 @@ class AlexNet(nn.Module):
             dtype=self.dtype,
             kernel_init=kernel_init,
             bias_init=bias_init,
+            conv_general_dilated=winograd.convolution,
             name=name,
         )(x)
         x = nn.relu(x)
