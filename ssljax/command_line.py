@@ -174,8 +174,8 @@ def quiet_libraries() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    for library in ("absl", "asyncio", "gcsfs"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
     def unraisable(event: sys.UnraisableHookArgs) -> None:
         if "Event loop is closed" not in str(event.exc_value):  # tensorstore's, after a fault

@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import flags
 
+from ssljax import storage
 from ssljax.command_line import Command
 from ssljax.errors import InputError
 
@@ -84,8 +85,8 @@ def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         if "confusion" in result:
-            picture = path.with_suffix(".png")
-            confusion_matrix.draw(np.array(result["confusion"]), result["class_names"], picture)
+            picture = confusion_matrix.draw(np.array(result["confusion"]), result["class_names"])
+            storage.write(path.with_suffix(".png"), picture)
         write_json(path, result)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
@@ -94,7 +95,7 @@ def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
 def result_path(workdir: str | pathlib.Path, split: str, step: int) -> pathlib.Path:
     """Where the result of a split, such as `images[80%:90%]`, at a step is written."""
     name = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in split)
-    return pathlib.Path(workdir) / "evaluation" / f"{name}-step-{step}.json"
+    return storage.path(workdir, "--workdir") / "evaluation" / f"{name}-step-{step}.json"
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from ssljax import storage
 from ssljax.command_line import Command
 from ssljax.config import check_study_config
 from ssljax.errors import InputError
@@ -55,7 +56,7 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
         raise InputError("arms: none is left to train")
     _preflight(config)
 
-    folder = pathlib.Path(workdir)
+    folder = storage.path(workdir, "--workdir")
     pretexts: dict[str, list[Outcome]] = {name: [] for name in config.pretexts}
     cells: dict[results.Cell, list[Outcome]] = {}
     for index in range(config.seeds):
@@ -220,7 +221,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
                 f"{name:{longest}} {share['fraction']:7.0%} "
                 + "{:7.1f} {:7.1f} {:7.1f} {:11.1f}".format(*values)
             )
-    print(f"\nreport: {pathlib.Path(arguments.workdir) / 'report.html'}")
+    print(f"\nreport: {storage.path(arguments.workdir, '--workdir') / 'report.html'}")
 
 
 def cli() -> None:

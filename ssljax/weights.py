@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from ssljax import storage
 from ssljax.command_line import Command
 from ssljax.config import train_config
 from ssljax.errors import InputError
@@ -50,7 +51,7 @@ def import_weights(
     from ssljax.training.run_folder import open_run_folder
     from ssljax.training.steps import TrainState
 
-    folder = pathlib.Path(workdir)
+    folder = storage.path(workdir, "RUN")
     if folder.exists() and not (
         folder.is_dir() and {p.name for p in folder.iterdir()} <= {".lock"}
     ):

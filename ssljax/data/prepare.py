@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 from tqdm import tqdm
 
+from ssljax import storage
 from ssljax.command_line import Command
 from ssljax.errors import InputError, nearest
 
@@ -31,6 +32,11 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     known = [f"{NAME}/{config}" for config in CONFIGS] + [fashion_mnist_10k.NAME]
     if dataset not in known:
         raise InputError(f"--dataset: unknown data set {dataset!r}; {nearest(dataset, known)}")
+    if storage.is_remote(arguments.data_dir):
+        raise InputError(
+            f"--data_dir: {arguments.data_dir}: data sets are written to disks; prepare it on one "
+            "and copy it, with `gcloud storage cp -r` say"
+        )
     if dataset == fashion_mnist_10k.NAME:
         from ssljax.data.records import open_builder
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from ssljax import storage
 from ssljax.data import fashion_mnist_10k
 from ssljax.data.array_record import ArrayRecordFiles
 from ssljax.errors import InputError
@@ -67,7 +68,9 @@ def open_builder(dataset: str, data_dir: str = "") -> tfds.core.DatasetBuilder:
       InputError: no such data set was prepared there.
     """
     directory = data_dir or str(tfds.core.constants.DATA_DIR)
-    if dataset.split("/")[0].split(":")[0] == fashion_mnist_10k.NAME:
+    if storage.is_remote(directory):
+        storage.path(directory, "data.data_dir")  # which says what is wrong with it
+    elif dataset.split("/")[0].split(":")[0] == fashion_mnist_10k.NAME:
         fashion_mnist_10k.prepare(directory)
     try:
         return _from_files(dataset, directory)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import pathlib
+import io
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 
-def draw(confusion: np.ndarray, class_names: Sequence[str], path: pathlib.Path) -> None:
+def draw(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
     """Draws rows (true classes) that add up to 1.
 
     Args:
       confusion: int[K, K], true classes in rows, predicted ones in columns.
-      path: the PNG file.
+
+    Returns:
+      A PNG file.
     """
     totals = confusion.sum(axis=1, keepdims=True)
     shares = confusion / np.maximum(totals, 1)
@@ -37,4 +39,6 @@ def draw(confusion: np.ndarray, class_names: Sequence[str], path: pathlib.Path) 
                 text = f"{100 * shares[row, column]:.0f}"
                 axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     figure.colorbar(image, label="share of the true class", shrink=0.8)
-    figure.savefig(path, dpi=110)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()

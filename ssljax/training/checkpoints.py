@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import pathlib
-import shutil
 import sys
 from typing import Any
 
@@ -20,6 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from ssljax import storage
 from ssljax.errors import InputError, ProcessLost, TrainingFailed
 from ssljax.training import processes
 from ssljax.training.steps import TrainState
@@ -37,7 +37,8 @@ class Checkpoints:
 
     def __init__(self, workdir: str | pathlib.Path, read_only: bool = False):
         """Opens `workdir/checkpoints`; created with the first checkpoint."""
-        self._folder = pathlib.Path(workdir).absolute() / "checkpoints"
+        folder = storage.path(workdir, "--workdir")
+        self._folder = (folder if storage.is_remote(folder) else folder.absolute()) / "checkpoints"
         self._read_only = read_only
         self._managers: dict[str, ocp.CheckpointManager] = {}
         self._started: dict[str, int] = {}  # the last step that began to be written
@@ -278,10 +279,8 @@ class Checkpoints:
         self._manager(LATEST).close()
         del self._managers[LATEST]
         if processes.is_first():
-            aside = self._folder / "damaged"
-            aside.mkdir(exist_ok=True)
-            shutil.rmtree(aside / str(step), ignore_errors=True)
-            (self._folder / LATEST / str(step)).rename(aside / str(step))
+            damaged = self._folder / LATEST / str(step)
+            storage.move_folder(damaged, self._folder / "damaged" / str(step))
         multihost_utils.sync_global_devices("a damaged checkpoint is put aside")
 
     def _shapes(self, kind: str, step: int) -> Any:

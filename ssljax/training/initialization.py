@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from ssljax import storage
 from ssljax.data import fashion_mnist_10k
 from ssljax.errors import InputError
 from ssljax.models import torch_weights
@@ -33,8 +34,10 @@ def load_source(config: ConfigDict) -> tuple[dict[str, Any], str]:
     Raises:
       InputError: neither a run with a checkpoint nor a readable file of weights.
     """
-    path = pathlib.Path(config.init_from)
+    path = storage.path(config.init_from, "init_from")
     if path.suffix in torch_weights.SUFFIXES:
+        if storage.is_remote(path):
+            raise InputError(f"init_from: {path}: files of weights are read from disks; copy it")
         return torch_weights.load_alexnet(path), str(path)
     if not path.is_dir():
         raise InputError(
@@ -167,7 +170,7 @@ def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
             f"--workdir: {workdir} was started from {was}, not from "
             f"{config.init_from or 'random weights'}; name another folder"
         )
-    if not pathlib.Path(config.init_from).exists():
+    if not storage.path(config.init_from, "init_from").exists():
         return  # it has done its part
     source, origin = load_source(config)
     if fingerprint(source, config.init_layers) != report["fingerprint"]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import pathlib
 import sys
 from collections.abc import Iterator
 
+from ssljax import storage
 from ssljax.errors import InputError
 
 
@@ -20,13 +22,17 @@ def lock(path: pathlib.Path, message: str) -> Iterator[None]:
     """Holds a lock file; it is free again when the process ends, however it ends.
 
     Args:
-      path: the lock file; its folder is created if it is not there.
+      path: the lock file; its folder is created if it is not there. In a bucket there is none.
       message: what to say where another process holds it.
 
     Raises:
       Busy: another process holds it.
       InputError: the folder cannot be written.
     """
+    if storage.is_remote(path):
+        _warn_that_buckets_have_no_locks()
+        yield
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a")  # noqa: SIM115, closed below
@@ -40,3 +46,8 @@ def lock(path: pathlib.Path, message: str) -> Iterator[None]:
         except OSError as error:  # some network file systems have no locks
             print(f"{path.parent} cannot be locked: {error.strerror}", file=sys.stderr)
         yield
+
+
+@functools.cache
+def _warn_that_buckets_have_no_locks() -> None:
+    print("gs:// has no locks: run one command at a time on a folder there", file=sys.stderr)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from ssljax import storage
 from ssljax.data import pipeline
 from ssljax.data.pictures import open_pictures
 from ssljax.data.subset import label_fraction
@@ -55,7 +56,7 @@ def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
     """
     with processes.together():
         run = make_run(config, open_class_names(config))
-        loop = _Loop(run, pathlib.Path(workdir))
+        loop = _Loop(run, storage.path(workdir, "--workdir"))
     with Interruption() as loop.interruption, contextlib.ExitStack() as locks:
         try:
             loop.start(locks)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssljax import tasks
+from ssljax import storage, tasks
 from ssljax.config import check_train_config
 from ssljax.data.pictures import Pictures
 from ssljax.data.records import Records, open_records
@@ -80,7 +80,9 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
         std=tuple(config.data.std),
         num_classes=len(class_names),
     )
-    if config.data.data_dir:  # evaluating must find it from any folder
+    if config.data.data_dir and not storage.is_remote(
+        config.data.data_dir
+    ):  # evaluating must find it from any folder
         config.data.data_dir = os.path.abspath(os.path.expanduser(config.data.data_dir))
     config.task = ConfigDict({**tasks.options(type(task)), **config.task})
     if task.image_size < SMALLEST_IMAGE:

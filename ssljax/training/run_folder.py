@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from ssljax import storage
 from ssljax.config import CHANGEABLE, check_train_config, flatten, train_config
 from ssljax.errors import InputError
 from ssljax.training.processes import is_first
@@ -54,7 +56,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     Raises:
       InputError: the folder holds no run, or a damaged one.
     """
-    path = pathlib.Path(workdir) / "config.json"
+    path = storage.path(workdir, "--workdir") / "config.json"
     try:
         config = _with_defaults(json.loads(path.read_text()), train_config().to_dict())
         check_train_config(config)
@@ -85,9 +87,7 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file that is there whole or not at all."""
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
+    storage.write(path, text.encode())
 
 
 def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -96,7 +96,7 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     Raises:
       InputError: another row is damaged.
     """
-    path = pathlib.Path(workdir) / "metrics.jsonl"
+    path = storage.path(workdir, "--workdir") / "metrics.jsonl"
     try:
         *lines, cut = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -128,10 +128,15 @@ class MetricsLog:
             return
         from tensorboardX import SummaryWriter
 
-        path = workdir / "metrics.jsonl"
+        # In a bucket, nothing can be appended to: it gets copies of what is written to a disk. Not
+        # by tensorboardX's own writer for it, which stops the run where Google cannot be reached.
+        self._bucket = workdir if storage.is_remote(workdir) else None
+        self._folder = pathlib.Path(tempfile.mkdtemp()) if self._bucket else workdir
+        path = self._folder / "metrics.jsonl"
         write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, until close()
-        self._events = SummaryWriter(str(workdir), purge_step=step + 1 if step else None)
+        self._events = SummaryWriter(str(self._folder), purge_step=step + 1 if step else None)
+        self._copy("metrics.jsonl")
 
     def write(self, kind: str, step: int, row: Mapping[str, Any]) -> None:
         """Adds a row of kind `train` or `validation`."""
@@ -140,8 +145,17 @@ class MetricsLog:
         if self._writes:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
+            self._copy("metrics.jsonl")
             for name, value in row.items():
                 self._events.add_scalar(f"{kind}/{name}", value, step)
+            if self._bucket is not None and kind == "validation":
+                self._events.flush()
+                self._copy("events*")
+
+    def _copy(self, pattern: str) -> None:
+        if self._bucket is not None:
+            for file in self._folder.glob(pattern):
+                storage.write(self._bucket / file.name, file.read_bytes())
 
     def close(self) -> None:
         """Flushes everything."""
@@ -149,6 +163,9 @@ class MetricsLog:
             self._file.close()
             with contextlib.suppress(OSError):  # events are a copy of the metrics
                 self._events.close()
+                self._copy("events*")
+            if self._bucket is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
