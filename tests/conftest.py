@@ -9,9 +9,10 @@ import tempfile
 # Four devices in one process; commands that tests start as processes of their own see one.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 
-# Many tests compile the same tiny networks, also in processes of their own.
-_CACHE = tempfile.TemporaryDirectory()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# Many tests compile the same tiny networks, also in processes of their own, such as pytest-xdist's.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import hypothesis
