@@ -129,7 +129,7 @@ class MetricsLog:
         from tensorboardX import SummaryWriter
 
         # In a bucket, nothing can be appended to: it gets copies of what is written to a disk. Not
-        # by tensorboardX's own writer for it, which stops the run where Google cannot be reached.
+        # by tensorboardX's own writer, whose faults come up in a thread or a destructor.
         self._bucket = workdir if storage.is_remote(workdir) else None
         self._folder = pathlib.Path(tempfile.mkdtemp()) if self._bucket else workdir
         path = self._folder / "metrics.jsonl"
