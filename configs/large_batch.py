@@ -20,7 +20,7 @@ def get_config(arm: str = "1024") -> ConfigDict:
     """The settings of an arm.
 
     Args:
-      arm: `64`; `1024`, with the learning rate scaled by the root, warm-up and micro-batches;
+      arm: `64`; `1024`, with the learning rate scaled by the root, and warm-up;
         `1024_unscaled`, with the settings of 64.
     """
     if arm not in ARMS:
@@ -45,5 +45,4 @@ def get_config(arm: str = "1024") -> ConfigDict:
     if arm == "1024":
         config.optimizer.learning_rate_scaling = "sqrt"
         config.schedule.warmup_epochs = 2.0
-        config.gradient_accumulation_steps = 8
     return config
