@@ -149,7 +149,8 @@ def test_a_process_that_dies_ends_the_reading(folder, processes):
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from ssljax.data import reader_processes
 from tests.test_reader_processes import read
 batches = read(sys.argv[1])
