@@ -197,6 +197,8 @@ def start(tmp_path):
             cwd=tmp_path,
             text=True,
             stdout=subprocess.PIPE,
+            # A shell's background jobs ignore Ctrl-C, and so would what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             env={**os.environ, "PYTHON": str(stand_in), "RECORDS": str(tmp_path / "records"),
                  "HOME": str(tmp_path / "home"), **environment},
         )  # fmt: skip
