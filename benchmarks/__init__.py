@@ -1,1 +1,1 @@
-"""How fast ssljax is, as ratios to what else could be used; docs/performance.md has the results."""
+"""Speed comparisons of ssljax with alternatives; results are in docs/performance.md."""

@@ -1,9 +1,11 @@
-"""Contenders that take turns in one run, each in a process of its own.
+"""Compares contenders that take turns, each in its own process.
 
-A contender is a function that sets itself up and returns another, which does the work once and
-returns how many images that were (and in how many seconds, if it has a clock of its own). Its
-process waits while others work. Rates of one round are compared with each other, since a machine's
-speed drifts; reported is the median over the rounds.
+A contender is a function that prepares the work and returns another function. That function does
+the work once and returns the number of images, or the number of images and the seconds if it
+measures the time itself. A contender's process waits while the others work.
+
+The speed of a machine changes over time, so rates are compared within a round. The report has the
+median over the rounds.
 """
 
 from __future__ import annotations
@@ -24,32 +26,41 @@ from typing import Any
 Work = Callable[[], int | tuple[int, float]]
 Contender = Callable[..., Work]
 
-
-# Flags that several benchmarks have, with their defaults.
+# Flags that several benchmarks share: the default and the help text.
 FLAGS: dict[str, tuple[Any, str]] = {
-    "images": (8192, "photographs"),
-    "batch": (64, "examples in a batch"),
-    "steps": (3, "training steps in a turn"),
-    "width": (1.0, "of AlexNet"),
-    "threads": (len(os.sched_getaffinity(0)), "or processes that read"),
+    "images": (8192, "number of photographs"),
+    "batch": (64, "images in a batch"),
+    "steps": (3, "training steps in each turn"),
+    "width": (1.0, "width of AlexNet, relative to the original"),
+    "threads": (len(os.sched_getaffinity(0)), "reader threads or processes"),
 }
 
 
 def arguments(description: str, *flags: str, rounds: int = 5) -> argparse.ArgumentParser:
-    """The flags that every benchmark has, and some of `FLAGS`."""
+    """Makes the argument parser of a benchmark.
+
+    Args:
+      description: the first line of the help text.
+      *flags: names in `FLAGS` that the benchmark has in addition to the common flags.
+      rounds: the default number of rounds.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=rounds, help="repetitions in turn")
-    parser.add_argument("--folder", default="/tmp/ssljax-benchmarks", help="for what is generated")
-    parser.add_argument("--json", default="", help="also write the results into this file")
-    parser.add_argument("--only", default="", help="these contenders alone, comma-separated")
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help="number of turns of each contender"
+    )
+    parser.add_argument(
+        "--folder", default="/tmp/ssljax-benchmarks", help="where generated data is stored"
+    )
+    parser.add_argument("--json", default="", help="also write the results to this file")
+    parser.add_argument("--only", default="", help="run only these contenders, comma-separated")
     parser.add_argument(
         "--python",
         action="append",
         default=[],
         metavar="CONTENDER=PYTHON",
-        help="the interpreter of a contender that needs packages of its own",
+        help="run a contender with another Python interpreter",
     )
     for flag in flags:
         default, help_text = FLAGS[flag]
@@ -58,9 +69,22 @@ def arguments(description: str, *flags: str, rounds: int = 5) -> argparse.Argume
 
 
 class Process:
-    """A contender in its process, ready to work."""
+    """A contender in its own process.
+
+    Attributes:
+      name: of the contender.
+      fault: why it cannot work; empty if it can.
+    """
 
     def __init__(self, module: str, name: str, python: str, options: Mapping[str, Any]):
+        """Starts the process and waits until the contender is prepared.
+
+        Args:
+          module: the module of the contender's function.
+          name: the name of that function.
+          python: the interpreter.
+          options: the function's arguments.
+        """
         self.name = name
         command = [python, "-m", "benchmarks.contenders", module, name, json.dumps(dict(options))]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -77,12 +101,12 @@ class Process:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.startswith("{"):  # the rest is what libraries print
+            if line.startswith("{"):  # libraries print other lines
                 return json.loads(line)
         return {"fault": f"ended with exit code {self._process.wait()}"}
 
     def work(self) -> float:
-        """Images per second of one turn."""
+        """Lets the contender work once and returns images per second."""
         assert self._process.stdin is not None
         self._process.stdin.write("work\n")
         self._process.stdin.flush()
@@ -92,7 +116,7 @@ class Process:
         return answer["images"] / answer["seconds"]
 
     def end(self) -> None:
-        """Lets it go."""
+        """Ends the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -105,17 +129,18 @@ def compare(
     against: str,
     *flags: str,
 ) -> dict[str, Any]:
-    """Lets the contenders work in turn, prints a table and writes the JSON.
+    """Runs the contenders in turns, prints a table and writes the results.
 
     Args:
-      module: where the contenders are functions of these names.
-      names: of the contenders.
-      options: see `arguments`.
-      against: the contender whose ratio to the others is of interest.
-      *flags: whose values each contender is called with.
+      module: the module of the contenders' functions.
+      names: the names of these functions.
+      options: the parsed flags, see `arguments`.
+      against: the contender that is compared with all others; if it does not run, the first one
+        that runs takes its place.
+      *flags: the flags that are passed to each contender.
 
     Returns:
-      The results, as written.
+      The results, as they are written to the file.
     """
     values = {flag: getattr(options, flag) for flag in flags}
     pythons = dict(item.split("=", 1) for item in options.python)
@@ -125,12 +150,15 @@ def compare(
         if name in only:
             process = Process(module, name, pythons.get(name, sys.executable), values)
             if process.fault:
-                print(f"{name} is left out: {process.fault}", file=sys.stderr)
+                print(f"{name} is skipped: {process.fault}", file=sys.stderr)
             else:
                 running.append(process)
+    if not running:
+        raise SystemExit("no contender can run")
     rates: dict[str, list[float]] = {process.name: [] for process in running}
+    against = against if against in rates else running[0].name
     for process in running:
-        process.work()  # warms up, and is not counted
+        process.work()  # warm-up
     for turn in range(options.rounds):
         for process in running[turn % len(running) :] + running[: turn % len(running)]:
             rates[process.name].append(process.work())
@@ -143,7 +171,6 @@ def compare(
         "ratio": {
             name: [ours / theirs for ours, theirs in zip(rates[against], values, strict=True)]
             for name, values in rates.items()
-            if against in rates
         },
     }
     report(results, against)
@@ -153,22 +180,23 @@ def compare(
 
 
 def report(results: Mapping[str, Any], against: str) -> None:
-    """Prints the table, ratios first."""
+    """Prints a table of the results.
+
+    Args:
+      results: from `compare`.
+      against: the contender that is compared with all others.
+    """
     print(f"\n{results['machine']}\n")
-    print(f"| contender | {against} ÷ it: median (range) | images/s: median |")
+    print(f"| contender | {against} ÷ contender: median (range) | images/s: median |")
     print("| --- | --- | --- |")
     for name, rates in results["images_per_second"].items():
-        ratios = results["ratio"].get(name)
-        ratio = (
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
-            if ratios
-            else "–"
-        )
+        ratios = results["ratio"][name]
+        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
         print(f"| {name} | {ratio} | {statistics.median(rates):,.0f} |")
 
 
 def machine() -> str:
-    """Processor, cores, memory, Python."""
+    """Describes the processor, the number of cores, the memory and the Python version."""
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -177,13 +205,14 @@ def machine() -> str:
 
 
 def peak_memory() -> float:
-    """Of this process, in MiB; `getrusage` would count that of the process that started it."""
+    """The peak memory of this process in MiB."""
+    # getrusage would include the memory of the parent process.
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def main() -> None:
-    """Runs in a contender's process: sets it up, then works whenever it is asked to."""
+    """Runs a contender in its process: prepares it, then works once per line of the input."""
     module, name, options = sys.argv[1:]
     try:
         work = getattr(importlib.import_module(module), name)(**json.loads(options))

@@ -1,10 +1,10 @@
-"""The real loop on real records, against its step alone and its input alone.
+"""Compares the training loop with its step alone and its input pipeline alone.
 
     python -m benchmarks.end_to_end [--width=1] [--steps=3] [--workers=0]
 
-`loop` is `ssljax.training.loop.train` on a prepared data set, timed by its own metrics, that is
-without compilation, checkpoints and validation; `step` trains on one batch that is on the device
-already; `input` reads the same batches and throws them away.
+`loop` is `ssljax.training.loop.train` on a prepared data set. Its rate comes from the metrics log,
+which excludes compilation, checkpoints and validation. `step` trains on one batch that is already
+on the device. `input` reads the same batches and discards them.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ def loop(
     threads: int,
     workers: int,
 ) -> contenders.Work:
-    """A run of one epoch in a new folder."""
-    from ssljax import config_files
+    """Trains a run of one epoch in a new folder."""
+    from ssljax.devices import cpu
+    from ssljax.runs.config import complete, cpu_devices
+    from ssljax.runs.metrics_log import read_metrics
     from ssljax.training.loop import train
-    from ssljax.training.parallelism import split_cpu
-    from ssljax.training.run_folder import read_metrics
 
-    split_cpu(batch)
-    config = config_files.load("configs/jigsaw.py:3x3")
+    config = train_step.jigsaw_config(batch, width)
     config.data.dataset = "deep_fashion/official"
     config.data.data_dir = input_pipeline.prepared(folder, images)
     config.data.train_split = f"train[:{(steps + 1) * batch}]"
     config.data.validation_split = config.data.test_split = f"validation[:{batch}]"
     config.data.decoding = decoding
     config.data.threads, config.data.workers = threads, workers
-    config.epochs, config.batch_size, config.model.width = 1, batch, width
+    config.epochs = 1
     config.log_every_steps = 1 if steps < 8 else steps // 4
+    cpu.split(cpu_devices(complete(config)))
 
     def work() -> tuple[int, float]:
         scratch = tempfile.mkdtemp(dir=folder)
@@ -53,7 +53,7 @@ def loop(
             rows = [r for r in read_metrics(pathlib.Path(scratch, "run")) if r["kind"] == "train"]
         finally:
             shutil.rmtree(scratch)
-        done, seconds, before = 0, 0.0, 1  # the first step compiles, and is in no interval
+        done, seconds, before = 0, 0.0, 1  # no interval includes the first step, which compiles
         for row in rows:
             if row["images_per_second"]:
                 done += (row["step"] - before) * batch
@@ -65,7 +65,7 @@ def loop(
 
 
 def step(batch: int, steps: int, width: float, **others: Any) -> contenders.Work:
-    """See `benchmarks.train_step`."""
+    """Trains on one batch, see `benchmarks.train_step`."""
     del others
     return train_step.ssljax(batch=batch, dtype="auto", steps=steps, width=width)
 
@@ -73,7 +73,7 @@ def step(batch: int, steps: int, width: float, **others: Any) -> contenders.Work
 def input(
     folder: str, images: int, batch: int, decoding: str, threads: int, workers: int, **others: Any
 ) -> contenders.Work:
-    """See `benchmarks.input_pipeline`."""
+    """Reads batches, see `benchmarks.input_pipeline`."""
     del others
     return input_pipeline.ssljax(
         decoding, folder=folder, images=images, threads=threads, workers=workers, batch=batch
@@ -81,11 +81,15 @@ def input(
 
 
 def main() -> None:
-    """Compares."""
+    """Generates the photographs and runs the comparison."""
     flags = ("images", "batch", "steps", "width", "threads")
     parser = contenders.arguments(__doc__.partition("\n")[0], *flags)
-    parser.add_argument("--decoding", choices=("exact", "fast"), default="exact")
-    parser.add_argument("--workers", type=int, default=0, help="that read instead of threads")
+    parser.add_argument(
+        "--decoding", choices=("exact", "fast"), default="exact", help="data.decoding"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, help="reader processes, used instead of threads"
+    )
     options = parser.parse_args()
     from benchmarks.photographs import deep_fashion
 

@@ -1,21 +1,20 @@
-"""From JPEG photographs to batches of squares with a permutation each, by several pipelines.
+"""Compares input pipelines that turn JPEG photographs into batches of square images.
 
     python -m benchmarks.input_pipeline [--images=8192] [--threads=2]
 
-Every contender reads the same photographs (`benchmarks/photographs.py`) in random order, decodes
-them, cuts a random square of the shorter side, resizes it to 225 px and draws a permutation of nine
-tiles. `exact`, `exact_threads` and `dataloader` do what Pillow does; the others use libjpeg-turbo's
-fast DCT and a bilinear resize without antialiasing.
+Every contender reads the same photographs (`benchmarks/photographs.py`) in random order. It decodes
+a photograph, cuts a random square as large as the shorter side, resizes it to 225 px and draws a
+permutation of nine tiles. `exact`, `exact_threads` and `dataloader` decode and resize as Pillow
+does. The others use libjpeg-turbo's fast DCT and a bilinear resize without antialiasing.
 """
 
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import contenders
-from benchmarks.other_pipelines import (  # noqa: F401  contenders, too
-    SIZE,
+from benchmarks.other_pipelines import (  # noqa: F401  contenders of this module
     bare,
     dali,
     dataloader,
@@ -25,6 +24,10 @@ from benchmarks.other_pipelines import (  # noqa: F401  contenders, too
     tf_data_crop,
 )
 
+if TYPE_CHECKING:
+    from ssljax.runs.run import Run
+
+SPLIT = "train+validation+test"
 CONTENDERS = [
     "fast",
     "exact",
@@ -42,27 +45,27 @@ CONTENDERS = [
 
 
 def fast(**options: Any) -> contenders.Work:
-    """`data.decoding=fast`, by reader processes."""
+    """`data.decoding=fast` with reader processes."""
     return ssljax("fast", workers=options["threads"], **options)
 
 
 def exact(**options: Any) -> contenders.Work:
-    """`data.decoding=exact`, by reader processes."""
+    """`data.decoding=exact` with reader processes."""
     return ssljax("exact", workers=options["threads"], **options)
 
 
 def fast_threads(**options: Any) -> contenders.Work:
-    """`data.decoding=fast`, by reader threads."""
+    """`data.decoding=fast` with reader threads."""
     return ssljax("fast", **options)
 
 
 def exact_threads(**options: Any) -> contenders.Work:
-    """As it is by default."""
+    """`data.decoding=exact` with reader threads, the default."""
     return ssljax("exact", **options)
 
 
 def kept(**options: Any) -> contenders.Work:
-    """`data.decoding=fast` and `data.cache=ram`, in later epochs."""
+    """`data.decoding=fast` and `data.cache=ram`, after the first epoch."""
     return ssljax("fast", "ram", **options)
 
 
@@ -76,23 +79,20 @@ def ssljax(
     batch: int,
     workers: int = 0,
 ) -> contenders.Work:
-    """The pipeline of `ssljax.train`; every turn is an epoch."""
+    """The input pipeline of training. Each turn is an epoch."""
     from ssljax.data import pipeline
-    from ssljax.data.pictures import open_pictures
-    from ssljax.data.records import open_records
-    from ssljax.tasks import make_task
+    from ssljax.data.cache import open_images
 
-    data_dir = prepared(folder, images)
-    records = open_records("deep_fashion/official", "train+validation+test", data_dir)
-    task = make_task({"name": "jigsaw", "grid": 3, "tile": 75}, data_image_size=SIZE)
-    [pictures] = open_pictures(cache, records, size=SIZE, decoding=decoding)
+    run = jigsaw_run(folder, images)
+    records = run.records(SPLIT)
+    [source] = open_images(cache, records, size=run.method.image_size, decoding=decoding)
     epoch = 0
 
     def work() -> int:
         nonlocal epoch
         batches = pipeline.batches(
-            pictures,
-            task,
+            source,
+            run.method.draw,
             batch_size=batch,
             epochs=epoch + 1,
             seed=0,
@@ -108,17 +108,35 @@ def ssljax(
     return work
 
 
+def jigsaw_run(folder: str, images: int) -> Run:
+    """A run of 3×3 puzzles on the prepared photographs."""
+    from ssljax.runs.run import make_run
+    from ssljax.settings import config_files
+
+    config = config_files.load("configs/jigsaw.py:3x3")
+    config.data.dataset, config.data.data_dir = "deep_fashion/official", prepared(folder, images)
+    return make_run(config, class_names=())
+
+
 def prepared(folder: str, images: int) -> str:
-    """Prepares the photographs as `deep_fashion/official`; returns the data_dir."""
-    from ssljax.data.prepare import prepare_deep_fashion
+    """Prepares the photographs as `deep_fashion/official`.
+
+    Args:
+      folder: the folder of the benchmarks' data.
+      images: the number of photographs.
+
+    Returns:
+      The data_dir.
+    """
+    from ssljax.prepare import prepare
 
     data_dir = f"{folder}/tfds-{images}"
-    prepare_deep_fashion("official", f"{folder}/photographs-{images}", data_dir)
+    prepare(f"{folder}/photographs-{images}", data_dir=data_dir, format="deep_fashion/official")
     return data_dir
 
 
 def main() -> None:
-    """Generates the photographs and compares."""
+    """Generates the photographs and runs the comparison."""
     flags = ("images", "threads", "batch")
     options = contenders.arguments(__doc__.partition("\n")[0], *flags).parse_args()
     from benchmarks.photographs import deep_fashion

@@ -1,4 +1,4 @@
-"""Other libraries' ways from JPEG photographs to batches, for `benchmarks.input_pipeline`."""
+"""Input pipelines of other libraries, for `benchmarks.input_pipeline`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def _files(folder: str, images: int) -> list[str]:
 
 
 def tf_data(**options: Any) -> contenders.Work:
-    """tf.data: `decode_jpeg`, then crop."""
+    """tf.data with `decode_jpeg`, followed by a crop."""
     return _tf_data(crop_first=False, **options)
 
 
 def tf_data_crop(**options: Any) -> contenders.Work:
-    """tf.data: `decode_and_crop_jpeg`, which decodes no more than it must."""
+    """tf.data with `decode_and_crop_jpeg`, which decodes only the crop."""
     return _tf_data(crop_first=True, **options)
 
 
@@ -68,7 +68,7 @@ def _tf_data(
 
 
 def dataloader(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
-    """PyTorch's DataLoader with Pillow, in worker processes: what the slides' authors used."""
+    """PyTorch's DataLoader with Pillow in worker processes."""
     import torch
     from PIL import Image
 
@@ -80,13 +80,13 @@ def dataloader(folder: str, images: int, threads: int, batch: int) -> contenders
             return len(self.files)
 
         def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-            picture = Image.open(self.files[index]).convert("RGB")
-            side = min(picture.size)
-            left = random.randint(0, picture.width - side)
-            top = random.randint(0, picture.height - side)
-            picture = picture.crop((left, top, left + side, top + side))
-            picture = picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-            return torch.from_numpy(np.array(picture)), torch.randperm(TILES)
+            image = Image.open(self.files[index]).convert("RGB")
+            side = min(image.size)
+            left = random.randint(0, image.width - side)
+            top = random.randint(0, image.height - side)
+            image = image.crop((left, top, left + side, top + side))
+            image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+            return torch.from_numpy(np.array(image)), torch.randperm(TILES)
 
     loader = torch.utils.data.DataLoader(
         Photographs(), batch, shuffle=True, num_workers=threads, persistent_workers=True
@@ -95,12 +95,12 @@ def dataloader(folder: str, images: int, threads: int, batch: int) -> contenders
 
 
 def ffcv(**options: Any) -> contenders.Work:
-    """FFCV on its JPEG records; it crops at the centre, and draws no permutation."""
+    """FFCV with JPEG records. It crops at the centre and draws no permutation."""
     return _ffcv("jpg", **options)
 
 
 def ffcv_raw(**options: Any) -> contenders.Work:
-    """FFCV on decoded records, to compare with `kept`."""
+    """FFCV with decoded records, for comparison with `kept`."""
     return _ffcv("raw", **options)
 
 
@@ -139,7 +139,7 @@ def _ffcv(mode: str, folder: str, images: int, threads: int, batch: int) -> cont
 
 
 def dali(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
-    """NVIDIA's DALI on the CPU."""
+    """NVIDIA DALI on the CPU."""
     from nvidia.dali import fn, math, pipeline_def, types
 
     @pipeline_def(batch_size=batch, num_threads=threads, device_id=None)
@@ -175,7 +175,7 @@ def dali(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
 
 
 def bare(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
-    """Decoding, cropping and resizing in a loop and nothing else, a process for each core."""
+    """A plain loop that only decodes, crops and resizes, in one process per core."""
     del batch
     pool = multiprocessing.get_context("spawn").Pool(
         threads, _load, ([_files(folder, images)[part::threads] for part in range(threads)],)
@@ -200,13 +200,13 @@ def _loop(part: int) -> int:
 
 
 def decode_crop_resize(data: bytes) -> np.ndarray:
-    """The bare loop's work on an image: a random square as uint8[SIZE, SIZE, 3]."""
+    """Decodes an image and returns a random square of it as uint8[SIZE, SIZE, 3]."""
     import cv2
     import simplejpeg
 
-    picture = simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True)
-    height, width = picture.shape[:2]
+    image = simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True)
+    height, width = image.shape[:2]
     side = min(height, width)
     top, left = random.randint(0, height - side), random.randint(0, width - side)
-    square = picture[top : top + side, left : left + side]
+    square = image[top : top + side, left : left + side]
     return cv2.resize(square, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)

@@ -1,7 +1,7 @@
-"""Photographs of DeepFashion's kind: long side 300 px, JPEG, about 10 KB.
+"""Generates photographs similar to DeepFashion's: JPEG, 300 px on the long side, about 10 KB.
 
-Cut out of the photographs that scikit-image ships, at random places and scales: real photographs,
-not noise, for a decoder's time hangs on what is in the picture.
+They are random crops of the photographs that come with scikit-image. Noise would not do, because
+decoding time depends on the content of an image.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ SHIPPED = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcyc
 
 
 def photograph(index: int) -> bytes:
-    """A JPEG file; the same for the same index."""
+    """Generates a JPEG file. The same index gives the same file."""
     rng = np.random.default_rng(index)
     source = _shipped()[rng.integers(len(SHIPPED))]
-    aspect = rng.uniform(0.6, 1)  # most of DeepFashion's are upright
+    aspect = rng.uniform(0.6, 1)  # most photographs of DeepFashion are upright
     height = int(rng.uniform(0.6, 1) * min(source.height, source.width / aspect))
     width = int(height * aspect)
     left = int(rng.integers(source.width - width + 1))
     top = int(rng.integers(source.height - height + 1))
-    picture = source.crop((left, top, left + width, top + height))
-    picture = picture.resize((round(LONG_SIDE * aspect), LONG_SIDE), Image.Resampling.LANCZOS)
+    image = source.crop((left, top, left + width, top + height))
+    image = image.resize((round(LONG_SIDE * aspect), LONG_SIDE), Image.Resampling.LANCZOS)
     if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=70)
+    image.save(file, "JPEG", quality=70)
     return file.getvalue()
 
 
@@ -46,7 +46,15 @@ def _shipped() -> list[Image.Image]:
 
 
 def deep_fashion(folder: pathlib.Path, images: int) -> pathlib.Path:
-    """Writes `images` photographs as DeepFashion's folder, unless they are there; returns it."""
+    """Writes a folder in DeepFashion's format, unless it exists.
+
+    Args:
+      folder: the parent of the new folder.
+      images: the number of photographs.
+
+    Returns:
+      The new folder.
+    """
     source = folder / f"photographs-{images}"
     if not (source / "done").exists():
         write_folder(source, images, photograph=photograph)

@@ -1,10 +1,10 @@
-"""What an image of the input pipeline is made of: microseconds of one core for each piece.
+"""Measures the time that each piece of the input pipeline takes per image, on one core.
 
     python -m benchmarks.pieces [--images=8192] [--batch=64]
 
-Every piece is timed in a loop of its own, in turn, with `data.decoding=fast`; `batch` is all but
-the order of the records, as a reader does it. Each number is the median over the rounds, with the
-fastest in brackets.
+The pieces take turns, and each is timed in its own loop, with `data.decoding=fast`. `batch` is all
+that a reader does: every piece except the order of the records. The table has the median over the
+rounds, and the fastest round in brackets.
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ _BATCHES = 32
 
 
 def pieces(folder: str, images: int, batch: int) -> dict[str, Callable[[], object]]:
-    """Functions that each do a piece for `_BATCHES` batches."""
-    from ssljax.data import fast_images
-    from ssljax.data.order import PADDING, Order, record_rng
-    from ssljax.data.pictures import Pictures
-    from ssljax.data.read_batch import ReadBatch
-    from ssljax.data.records import open_records
-    from ssljax.tasks import make_task
+    """The pieces by name. Each function does its piece for `_BATCHES` batches.
 
-    data_dir = input_pipeline.prepared(folder, images)
-    records = open_records("deep_fashion/official", "train+validation+test", data_dir)
-    task = make_task({"name": "jigsaw", "grid": 3, "tile": SIZE // 3}, data_image_size=SIZE)
-    read = ReadBatch(Pictures(records, SIZE, "fast"), task, 0, True, True)
-    order = Order(len(records), batch, _BATCHES, shuffle=True)
+    Args:
+      folder: the folder of the benchmarks' data.
+      images: the number of photographs.
+      batch: images in a batch.
+    """
+    from ssljax.data import fast_images
+    from ssljax.data.image_source import ImageSource
+    from ssljax.data.order import Order, record_rng
+    from ssljax.data.read_batch import ReadBatch
+
+    run = input_pipeline.jigsaw_run(folder, images)
+    records, draw = run.records(input_pipeline.SPLIT), run.method.draw
+    read = ReadBatch(ImageSource(records, SIZE, "fast"), draw, seed=0, train=True, random_crop=True)
+    order = Order(len(records), batch, epochs=_BATCHES, shuffle=True)
     steps = [order[step] for step in range(_BATCHES)]
-    numbers = [record for _, step in steps for record in step.tolist() if record != PADDING]
+    numbers = [number for step in steps for number in step.records.tolist()]
     files = [data for data, _ in records.read(numbers)]
     out, rng = np.empty((SIZE, SIZE, 3), np.uint8), np.random.default_rng(0)
 
@@ -57,9 +60,9 @@ def pieces(folder: str, images: int, batch: int) -> dict[str, Callable[[], objec
 
     return {
         "order": lambda: [order[step] for step in range(_BATCHES)],
-        "reading and parsing the record": lambda: records.read(numbers),
+        "reading and parsing a record": lambda: records.read(numbers),
         "random stream": lambda: [record_rng(0, number, 0) for number in numbers],
-        "drawing a permutation": lambda: [task.draw(0, rng, True) for _ in numbers],
+        "drawing a permutation": lambda: [draw(rng) for _ in numbers],
         "decoding, cropping, resizing": lambda: squares(files),
         "the same in the bare loop": lambda: bare(files),
         "batch": batches,
@@ -67,7 +70,7 @@ def pieces(folder: str, images: int, batch: int) -> dict[str, Callable[[], objec
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures the pieces and prints a table."""
     parser = contenders.arguments(__doc__.partition("\n")[0], "images", "batch")
     options = parser.parse_args()
     from benchmarks.photographs import deep_fashion
@@ -82,7 +85,7 @@ def main() -> None:
             piece()
             seconds = time.perf_counter() - start
             microseconds[name].append(seconds / (_BATCHES * options.batch) * 1e6)
-    print(f"\n{contenders.machine()}\n\n| piece | µs an image: median (fastest) |\n| --- | --- |")
+    print(f"\n{contenders.machine()}\n\n| piece | µs per image: median (fastest) |\n| --- | --- |")
     for name, values in microseconds.items():
         print(f"| {name} | {statistics.median(values):.1f} ({min(values):.1f}) |")
     if options.json:

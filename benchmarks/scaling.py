@@ -1,11 +1,11 @@
-"""What a larger data set costs, and what more devices bring.
+"""Measures the effect of larger data sets and of more devices.
 
     python -m benchmarks.scaling [--records=10000,100000,1000000] [--devices=1,2]
 
-Records are small pictures, so that overheads show. For every size a new process opens the data
-set, starts to read in the middle of the third epoch, as a run that goes on does, and reads 20,000
-records in random order. For every number of devices (of a CPU's cores: fake devices) the step of
-`benchmarks.train_step` is timed.
+The records are small images, so that overhead is visible. For each size, a new process opens the
+data set, starts in the middle of the third epoch like a run that continues, and reads 20,000
+records in random order. For each number of devices, the step of `benchmarks.train_step` is timed. A
+CPU is split into that many devices.
 """
 
 from __future__ import annotations
@@ -24,12 +24,21 @@ import numpy as np
 
 from benchmarks import contenders
 
-NAME = "small_pictures"
+NAME = "small_images"
+SIZE = 64  # of the images, in pixels
 READ = 20_000
 
 
 def prepare(folder: str, sizes: list[int]) -> list[str]:
-    """Writes a data set of small JPEGs for each size, unless it is there: their data_dirs."""
+    """Writes a data set of small JPEGs for each size, unless it exists.
+
+    Args:
+      folder: the folder of the benchmarks' data.
+      sizes: the numbers of records.
+
+    Returns:
+      The data_dir of each data set.
+    """
     import tensorflow_datasets as tfds
     from PIL import Image
 
@@ -38,16 +47,16 @@ def prepare(folder: str, sizes: list[int]) -> list[str]:
     files = []
     for index in range(64):
         small = io.BytesIO()
-        Image.open(io.BytesIO(photograph(index))).resize((64, 64)).save(small, "JPEG")
+        Image.open(io.BytesIO(photograph(index))).resize((SIZE, SIZE)).save(small, "JPEG")
         files.append(small.getvalue())
 
-    class SmallPictures(tfds.core.GeneratorBasedBuilder):
+    class SmallImages(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
         records = 0
         pkg_dir_path = pathlib.Path(__file__).parent
 
         def _info(self) -> Any:
-            image = tfds.features.Image(shape=(64, 64, 3), encoding_format="jpeg")
+            image = tfds.features.Image(shape=(SIZE, SIZE, 3), encoding_format="jpeg")
             return self.dataset_info_from_configs(
                 features=tfds.features.FeaturesDict({"image": image})
             )
@@ -61,28 +70,38 @@ def prepare(folder: str, sizes: list[int]) -> list[str]:
 
     data_dirs = []
     for records in sizes:
-        SmallPictures.records = records
+        SmallImages.records = records
         data_dirs.append(f"{folder}/small-{records}")
-        builder = SmallPictures(data_dir=data_dirs[-1], file_format="array_record")
+        builder = SmallImages(data_dir=data_dirs[-1], file_format="array_record")
         if not builder.is_prepared():
             builder.download_and_prepare()
     return data_dirs
 
 
 def read(data_dir: str) -> dict[str, float]:
-    """Opens, starts in the middle, reads; runs in a process of its own."""
+    """Opens a data set, starts in the middle and reads; returns the measurements."""
+    from ssljax import train_config
     from ssljax.data import pipeline
-    from ssljax.data.pictures import open_pictures
-    from ssljax.data.records import open_records
-    from ssljax.tasks import make_task
+    from ssljax.runs.run import make_run
 
-    task = make_task({"name": "jigsaw", "grid": 2, "tile": 32}, data_image_size=64)
+    config = train_config("jigsaw")
+    config.method.grid, config.method.tile = 2, SIZE // 2
+    config.data.dataset, config.data.data_dir = NAME, data_dir
+    config.data.decoding = "fast"
+    run = make_run(config, class_names=())
     start = time.perf_counter()
-    [pictures] = open_pictures("", open_records(NAME, "train", data_dir), size=64, decoding="fast")
+    images = run.images("train")
     batches = pipeline.batches(
-        pictures, task, batch_size=64, epochs=9, seed=0, train=True, random_crop=True,
-        threads=len(os.sched_getaffinity(0)), start_step=len(pictures) * 5 // 2 // 64,
-    )  # fmt: skip
+        images,
+        run.method.draw,
+        batch_size=64,
+        epochs=READ // len(images) + 4,
+        seed=0,
+        train=True,
+        random_crop=True,
+        threads=len(os.sched_getaffinity(0)),
+        start_step=len(images) * 5 // 2 // 64,
+    )
     next(batches)
     first = time.perf_counter() - start
     start = time.perf_counter()
@@ -96,7 +115,7 @@ def read(data_dir: str) -> dict[str, float]:
 
 
 def by_records(folder: str, sizes: list[int], rounds: int) -> list[dict[str, float]]:
-    """A row for each size: medians over the rounds."""
+    """Measures each size; returns a row of medians over the rounds for each."""
     rows = []
     for size, data_dir in zip(sizes, prepare(folder, sizes), strict=True):
         command = [sys.executable, "-m", "benchmarks.scaling", "--read", data_dir]
@@ -110,15 +129,15 @@ def by_records(folder: str, sizes: list[int], rounds: int) -> list[dict[str, flo
 
 
 def by_devices(counts: list[int], rounds: int, options: dict[str, Any]) -> list[dict[str, float]]:
-    """A row for each number of devices: medians over rounds in turn."""
-    running = []
-    for count in counts:
-        os.environ["JAX_NUM_CPU_DEVICES"] = str(count)
-        running.append(
-            contenders.Process("benchmarks.train_step", "one_device", sys.executable, options)
+    """Measures each number of devices; returns a row of medians over the rounds for each."""
+    running = [
+        contenders.Process(
+            "benchmarks.train_step", "on_devices", sys.executable, {**options, "devices": count}
         )
+        for count in counts
+    ]
     rates: list[list[float]] = [[] for _ in counts]
-    for _ in range(rounds + 1):  # the first warms up
+    for _ in range(rounds + 1):  # the first round is a warm-up
         for process, values in zip(running, rates, strict=True):
             values.append(process.work())
     for process in running:
@@ -130,7 +149,7 @@ def by_devices(counts: list[int], rounds: int, options: dict[str, Any]) -> list[
 
 
 def table(rows: list[dict[str, float]]) -> str:
-    """Markdown."""
+    """Formats rows as a Markdown table."""
     heads = list(rows[0])
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
     lines += ["| " + " | ".join(f"{row[head]:,.4g}" for head in heads) + " |" for row in rows]
@@ -140,10 +159,14 @@ def table(rows: list[dict[str, float]]) -> str:
 def main() -> None:
     """Measures and prints both tables."""
     parser = contenders.arguments(__doc__.partition("\n")[0], "batch", "width", rounds=3)
-    parser.add_argument("--records", default="10000,100000,1000000")
-    parser.add_argument("--devices", default="1,2")
+    parser.add_argument("--records", default="10000,100000,1000000", help="comma-separated")
+    parser.add_argument("--devices", default="1,2", help="comma-separated")
     parser.set_defaults(width=0.25)
-    parser.add_argument("--read", default="", help="the data_dir that this process reads")
+    parser.add_argument(
+        "--read",
+        default="",
+        help="only measure reading from this data_dir, and print the result as JSON",
+    )
     options = parser.parse_args()
     if options.read:
         print(json.dumps(read(options.read)))

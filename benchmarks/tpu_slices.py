@@ -1,11 +1,13 @@
-"""The training step compiled for TPU slices from one chip to 256, as tables: nothing is run.
+"""Compiles the training step for TPU slices of 1 to 256 chips and prints tables of its bounds.
 
     python -m benchmarks.tpu_slices --json=slices.json [--chips=v5e,v6e] [--compile=1,8]
 
-Needs libtpu, see `python -m ssljax.compile --help`; a slice takes one to seven minutes. What stands
-in the JSON file already is not compiled again. A slice of several chips that is not compiled is
-marked with ≈ and takes the program of another: with the same part of the batch for each chip, only
-summing over the devices takes another time.
+It needs libtpu; see `python -m ssljax.compile --help`. Nothing is run on a TPU. Compiling takes one
+to seven minutes per slice. Results in the JSON file are reused.
+
+A slice of several chips that is not compiled is marked with ≈ in the tables. Its row is computed
+from the program of another slice of the same chip. With the same batch per chip, only the time of
+the collectives differs, as long as their arrays do not grow with the number of chips.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ from ssljax.roofline.slices import Slice
 
 HEADS = (
     "slice", "batch", "memory", "arithmetic", "memory traffic", "interconnect", "bound by",
-    "images/s a chip", "images/s", "none overlap",
+    "images/s per chip", "images/s", "without overlap",
 )  # fmt: skip
 
 
 def compiled(tpu_slice: Slice, config: str, batch: int) -> dict[str, Any]:
-    """What `ssljax.compile` says of a slice, in a process of its own."""
+    """The result of `python -m ssljax.compile --json` for a slice, run in a new process."""
     command = [
         sys.executable, "-m", "ssljax.compile", f"--config={config}",
         f"--topology={tpu_slice.name}", f"--config.batch_size={batch * tpu_slice.chips}", "--json",
@@ -39,9 +41,9 @@ def compiled(tpu_slice: Slice, config: str, batch: int) -> dict[str, Any]:
 
 
 def row(tpu_slice: Slice, result: dict[str, Any]) -> list[str]:
-    """A slice's line, from its own program or from another slice's."""
+    """The table row of a slice, from its own program or from that of another slice."""
     step = result["step"]
-    cost = Cost(step["images"], step["flops"], step["memory_bytes"], step["all_reduce_bytes"])
+    cost = Cost(step["images"], step["flops"], step["memory_bytes"], step["collective_bytes"])
     least = bounds(cost, tpu_slice.chip, tpu_slice)
     mark = "" if result["topology"] == tpu_slice.name else "≈ "
     rates = [
@@ -60,24 +62,26 @@ def row(tpu_slice: Slice, result: dict[str, Any]) -> list[str]:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Markdown."""
+    """Formats rows as a Markdown table."""
     lines = [list(HEADS), ["---"] * len(HEADS), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def main() -> None:
-    """Compiles what is not compiled yet, and prints the tables."""
+    """Compiles the slices that are not in the JSON file and prints the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--config", default="configs/jigsaw.py:3x3")
-    parser.add_argument("--batch", type=int, default=128, help="of a chip")
-    parser.add_argument("--chips", default=",".join(slices.SLICES), help="comma-separated")
+    parser.add_argument("--config", default="configs/jigsaw.py:3x3", help="the config to compile")
+    parser.add_argument("--batch", type=int, default=128, help="batch size per chip")
+    parser.add_argument("--chips", default=",".join(slices.SLICES), help="comma-separated names")
     parser.add_argument(
-        "--compile", default="1,4,8,16,32,64,128,256", help="slices of so many chips"
+        "--compile",
+        default="1,4,8,16,32,64,128,256",
+        help="numbers of chips of the slices to compile",
     )
-    parser.add_argument("--json", required=True, help="where the results are kept")
+    parser.add_argument("--json", required=True, help="the file that stores the results")
     options = parser.parse_args()
     counts = [int(count) for count in options.compile.split(",")]
     path = pathlib.Path(options.json)

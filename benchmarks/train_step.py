@@ -1,65 +1,95 @@
-"""One step of training AlexNet on a batch that lies on the device already, against PyTorch.
+"""Compares AlexNet's training step with PyTorch's, on a batch that is already on the device.
 
     python -m benchmarks.train_step [--dtype=float32] [--batch=64]
 
-The same network (torchvision's, with dropout), loss and Adam with L2; the batch is uint8 pictures
-of 225 px with permutations, which every contender normalises and shuffles in the step. On a CPU
-`ssljax` has a device for each core, as its commands do, and `one_device` has one for all.
+All contenders train torchvision's AlexNet with dropout, the same loss, and Adam with L2. The batch
+has uint8 images of 225 px and permutations. Normalising the images and shuffling their tiles is
+part of the step.
+
+On a CPU, `ssljax` uses as many devices as the commands do, `one_device` uses one device for all
+cores, and `device_per_core` uses one device for each core.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks import contenders
 from ssljax.roofline.chips import CHIPS
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 SIZE, GRID = 225, 3
-CONTENDERS = ["ssljax", "one_device", "torch_eager", "torch_channels_last", "torch_compiled"]
-# At 225 px a forward pass has 0.71 billion multiply-adds, of two FLOPs each (convolutions 0.66,
-# layers fc6 to fc8 0.05); backward twice that, but for the gradient of the first layer's input.
+CONTENDERS = [
+    "ssljax",
+    "one_device",
+    "device_per_core",
+    "torch_eager",
+    "torch_channels_last",
+    "torch_compiled",
+]
+# At 225 px a forward pass has 0.71 billion multiply-adds of two FLOPs each (convolutions 0.66,
+# layers fc6 to fc8 0.05). The backward pass has twice as many, except that the first layer needs no
+# gradient of its input.
 FLOPS_PER_IMAGE = 4.1e9
+_STEPS_PER_EPOCH = 1000  # does not affect the speed
 
 
-def _batch(batch: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {
-        "image": rng.integers(0, 256, (batch, SIZE, SIZE, 3), np.uint8),
-        "permutation": np.stack([rng.permutation(GRID**2) for _ in range(batch)]).astype(np.int32),
-        "mask": np.ones(batch, bool),
-    }
+def jigsaw_config(batch: int, width: float, dtype: str = "auto") -> ConfigDict:
+    """The config of 3×3 puzzles with AlexNet.
+
+    Args:
+      batch: the batch size.
+      width: of AlexNet.
+      dtype: `float32`, `bfloat16` or `auto`.
+    """
+    from ssljax.settings import config_files
+
+    config = config_files.load("configs/jigsaw.py:3x3")
+    config.batch_size, config.model.width, config.model.dtype = batch, width, dtype
+    return config
 
 
 def ssljax(**options: Any) -> contenders.Work:
-    """As the commands set it up."""
-    from ssljax.training.parallelism import split_cpu
-
-    split_cpu(options["batch"])
-    return one_device(**options)
+    """The step as the commands set it up."""
+    return on_devices(0, **options)
 
 
-def one_device(batch: int, dtype: str, steps: int, width: float) -> contenders.Work:
-    """On a CPU: one device for all cores."""
+def one_device(**options: Any) -> contenders.Work:
+    """The step on one device."""
+    return on_devices(1, **options)
+
+
+def device_per_core(**options: Any) -> contenders.Work:
+    """The step on one CPU device for each core."""
+    from ssljax.devices import cpu
+
+    return on_devices(cpu.cores(), **options)
+
+
+def on_devices(devices: int, batch: int, dtype: str, steps: int, width: float) -> contenders.Work:
+    """The step on a number of devices; 0 uses as many as the commands do."""
     import jax
 
-    from ssljax.config import train_config
-    from ssljax.models import make_model
-    from ssljax.tasks import make_task
-    from ssljax.training.optimizers import make_optimizer
-    from ssljax.training.parallelism import Parallelism
-    from ssljax.training.steps import initial_state, make_train_step
+    from ssljax.devices import cpu
+    from ssljax.runs.config import complete, cpu_devices, resolve
+    from ssljax.runs.run import make_run
+    from ssljax.training.run_step import make_run_step
 
-    task = make_task({"name": "jigsaw", "grid": GRID, "tile": SIZE // GRID}, data_image_size=SIZE)
-    model = make_model({"name": "alexnet", "dtype": dtype, "width": width}, task.num_outputs)
-    optimizer = make_optimizer(train_config().optimizer, lambda step: 1e-4)
-    parallelism = Parallelism("jit", batch)
-    state = jax.jit(
-        lambda: initial_state(model, optimizer, SIZE, 0), out_shardings=parallelism.replicated()
-    )()
-    step = parallelism.train_step(make_train_step(model, task, optimizer, 0))
+    config = jigsaw_config(batch, width, dtype)
+    config.cpu_devices = devices
+    cpu.split(cpu_devices(complete(config)))
+    found = jax.devices()
+    if devices > len(found):
+        raise SystemExit(f"{devices} devices are needed, but there are {len(found)}")
+    run = make_run(resolve(config), class_names=())
+    run_step = make_run_step(run, _STEPS_PER_EPOCH, found[: devices or None])
+    parallelism, step = run_step.parallelism, run_step.train_step
+    state = jax.jit(run_step.initial_state, out_shardings=parallelism.replicated())()
     data = parallelism.put(_batch(batch))
 
     def work() -> int:
@@ -74,18 +104,29 @@ def one_device(batch: int, dtype: str, steps: int, width: float) -> contenders.W
     return work
 
 
+def _batch(batch: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (batch, SIZE, SIZE, 3), np.uint8),
+        "permutation": np.stack([rng.permutation(GRID**2) for _ in range(batch)]).astype(np.int32),
+        "label": np.full(batch, -1, np.int32),
+        "record": np.arange(batch, dtype=np.int32),
+        "mask": np.ones(batch, bool),
+    }
+
+
 def torch_eager(**options: Any) -> contenders.Work:
-    """PyTorch as it is by default."""
+    """PyTorch with its default memory format."""
     return _torch(False, False, **options)
 
 
 def torch_channels_last(**options: Any) -> contenders.Work:
-    """PyTorch with channels last."""
+    """PyTorch with the memory format channels_last."""
     return _torch(True, False, **options)
 
 
 def torch_compiled(**options: Any) -> contenders.Work:
-    """PyTorch with channels last and `torch.compile`."""
+    """PyTorch with the memory format channels_last and `torch.compile`."""
     return _torch(True, True, **options)
 
 
@@ -121,8 +162,8 @@ def _torch(
     tile = SIZE // GRID
 
     def loss() -> torch.Tensor:
-        pictures = (data["image"].float() / 255 - 0.5) / 0.5
-        tiles = pictures.reshape(batch, GRID, tile, GRID, tile, 3).transpose(2, 3)
+        images = (data["image"].float() / 255 - 0.5) / 0.5
+        tiles = images.reshape(batch, GRID, tile, GRID, tile, 3).transpose(2, 3)
         tiles = tiles.reshape(batch, GRID**2, tile, tile, 3)
         order = data["permutation"].long()
         tiles = tiles[torch.arange(batch, device=device)[:, None], order]
@@ -150,17 +191,19 @@ def _torch(
 
 
 def main() -> None:
-    """Compares, and says what share of the peak the step reaches."""
+    """Runs the comparison, and prints the share of the chip's peak that is reached."""
     flags = ("batch", "steps", "width")
     parser = contenders.arguments(__doc__.partition("\n")[0], *flags)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--chip", choices=list(CHIPS), help="that it runs on, to compare with")
+    parser.add_argument(
+        "--chip", choices=list(CHIPS), help="print the share of this chip's peak that is reached"
+    )
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     results = contenders.compare(
         "benchmarks.train_step", CONTENDERS, options, "ssljax", "dtype", *flags
     )
-    if options.chip and options.width == 1:
+    if options.chip and options.width == 1 and "ssljax" in results["images_per_second"]:
         rate = sorted(results["images_per_second"]["ssljax"])[options.rounds // 2]
         peak = CHIPS[options.chip].flops
         share = rate * FLOPS_PER_IMAGE / peak

@@ -1,10 +1,10 @@
-"""Does the puzzle help, and when? The slides' question on the full Fashion-MNIST.
+"""Does the puzzle help, and when? The Bern group's question on the full Fashion-MNIST.
 
     python -m ssljax.study --config=configs/fashion_mnist.py --workdir=runs/fashion_mnist
 
 Needs TFDS's `fashion_mnist` as ArrayRecord (docs/data.md). 42,000 images without labels for the
 pretext tasks, 15,000 with labels, 3,000 for validation, the 10,000 of `test` for the table. AlexNet
-at a quarter of its width on pictures of 108 pixels. Takes a good two hours on two cores; what came
+at a quarter of its width on images of 108 pixels. Takes a good two hours on two cores; what came
 out, and how to use both cores, is in docs/results.md. A part of it by its name:
 
     python -m ssljax.study --config=configs/fashion_mnist.py:few_labels --workdir=runs/few_labels
@@ -13,11 +13,11 @@ out, and how to use both cores, is in docs/results.md. A part of it by its name:
 
 from ml_collections import ConfigDict
 
-from ssljax.config import arm_config, setting_config, study_config, train_config
+from ssljax import arm_config, setting_config, study_config, train_config
 
 EPOCHS = 12  # of the better puzzle
 PRETEXT_IMAGES = 42_000
-ALL_BUT_LAST = "conv*,fc6,fc7"
+CONVOLUTIONS = "backbone/conv*"
 
 
 def get_config(part: str = "study") -> ConfigDict:
@@ -52,23 +52,23 @@ def _study() -> ConfigDict:
     config = study_config()
     config.label_fractions = (1.0, 0.1, 0.05, 0.01)
     config.label_epochs = (15, 30, 60, 100)
+    config.reference_setting = "slides"
     config.settings.slides = setting_config(learning_rate=1e-4, weight_decay=1e-3)
     config.settings.fast = setting_config(learning_rate=1e-3, weight_decay=1e-5)
 
-    config.classification = _on_fashion_mnist(train_config())
-    config.classification.task = ConfigDict({"name": "classification"})
+    config.classification = _on_fashion_mnist(train_config("classification"))
     config.classification.data.train_split = "train[70%:95%]"
     config.classification.epochs = 15
     config.classification.schedule.every_epochs = 4
-    config.arms.random = arm_config("random", slides_arm="random")
+    config.arms.random = arm_config("random")
 
     for name, grid in (("slides_2x2", 2), ("slides_3x3", 3)):
         # Fewer epochs than the slides' 20, for time.
         config.pretexts[name] = _puzzle(grid, gap=0, weight_decay=1e-3, epochs=6)
-        config.arms[name] = arm_config(name, slides_arm="pretext")
+        config.arms[name] = arm_config(name, init_layers=CONVOLUTIONS)
 
     config.pretexts.better = _better()
-    config.arms.better = _all_but_last("better")
+    config.arms.better = arm_config("better")
     config.arms.better.axes = ConfigDict(
         {"pretext epochs": EPOCHS, "pretext images": PRETEXT_IMAGES}
     )
@@ -76,45 +76,32 @@ def _study() -> ConfigDict:
         name = f"better_{epochs}_epochs"
         config.pretexts[name] = _better()
         config.pretexts[name].epochs = epochs
-        config.arms[name] = _at_five_percent(_all_but_last(name))
+        config.arms[name] = _at_five_percent(arm_config(name))
         config.arms[name].axes = ConfigDict({"pretext epochs": epochs})
     for percent in (10, 30):
         name = f"better_{percent}_percent_of_the_images"
         config.pretexts[name] = _better()
         config.pretexts[name].data.train_split = f"train[:{70 * percent // 100}%]"
-        config.arms[name] = _at_five_percent(_all_but_last(name))
+        config.arms[name] = _at_five_percent(arm_config(name))
         config.arms[name].axes = ConfigDict({"pretext images": PRETEXT_IMAGES * percent // 100})
     return config
 
 
 def _better() -> ConfigDict:
-    """A puzzle that cannot be solved by matching edges or brightness, and that goes on learning."""
+    """A puzzle that cannot be solved by matching edges or brightness, and whose L2 is small."""
     return _puzzle(3, gap=6, normalize_tiles=True, weight_decay=1e-5, epochs=EPOCHS)
 
 
 def _puzzle(
     grid: int, *, gap: int, weight_decay: float, epochs: int, normalize_tiles: bool = False
 ) -> ConfigDict:
-    config = _on_fashion_mnist(train_config())
-    config.task = ConfigDict(
-        {
-            "name": "jigsaw",
-            "grid": grid,
-            "tile": config.data.image_size // grid,
-            "gap": gap,
-            "normalize_tiles": normalize_tiles,
-        }
-    )
+    config = _on_fashion_mnist(train_config("jigsaw"))
+    config.method.grid, config.method.tile = grid, config.data.image_size // grid
+    config.method.gap, config.method.normalize_tiles = gap, normalize_tiles
     config.epochs = epochs
     config.optimizer.learning_rate = 5e-4
     config.optimizer.weight_decay = weight_decay
     return config
-
-
-def _all_but_last(pretext: str) -> ConfigDict:
-    arm = arm_config(pretext)
-    arm.init_layers = ALL_BUT_LAST
-    return arm
 
 
 def _at_five_percent(arm: ConfigDict) -> ConfigDict:

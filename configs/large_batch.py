@@ -11,7 +11,7 @@ What came out, and the commands for the full data set, are in docs/results.md.
 
 from ml_collections import ConfigDict
 
-from ssljax.config import train_config
+from ssljax import train_config
 
 ARMS = ("64", "1024", "1024_unscaled")
 
@@ -25,8 +25,7 @@ def get_config(arm: str = "1024") -> ConfigDict:
     """
     if arm not in ARMS:
         raise ValueError(f"configs/large_batch.py:{arm} is not one of {', '.join(ARMS)}")
-    config = train_config()
-    config.task = ConfigDict({"name": "classification"})
+    config = train_config("classification", "alexnet")
     config.data.dataset = "fashion_mnist_10k"
     config.data.train_split = "images[:70%]"
     config.data.validation_split = "images[70%:80%]"
@@ -34,7 +33,7 @@ def get_config(arm: str = "1024") -> ConfigDict:
     config.data.image_size = 64
     config.data.cache = "ram"
     config.model.width = 0.125
-    config.model.initializer = "lecun_normal"  # with PyTorch's the first few hundred steps are lost
+    config.model.initializer = "lecun_normal"  # PyTorch's loses hundreds of steps
     config.epochs = 50
     config.schedule.every_epochs = 30
     config.validate_every_epochs = 5

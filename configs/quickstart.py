@@ -2,33 +2,30 @@
 
     python -m ssljax.study --config=configs/quickstart.py --workdir=runs/quickstart
 
-Three minutes on two cores. Expected: 97 % of the tiles placed right (25 % is guessing); top-1 on
-the 2,000 test images 61 % from random weights and 70 % from the puzzle's, one seed.
+It takes three minutes on two cores. Measured with one seed on the 2,000 test images: 97 % of the
+tiles placed right (chance: 25 %); top-1 61 % from random weights and 71 % from the puzzle's.
 """
 
 from ml_collections import ConfigDict
 
-from ssljax.config import arm_config, study_config, train_config
+import ssljax
 
 IMAGE_SIZE = 72
 
 
 def get_config() -> ConfigDict:
     """A 2×2 puzzle with gaps, and classification from random weights and from the puzzle's."""
-    config = study_config()
-    config.pretexts.jigsaw = _on_fashion_mnist(train_config())
+    config = ssljax.study_config()
+    config.pretexts.jigsaw = _on_fashion_mnist(ssljax.train_config("jigsaw", "alexnet"))
     pretext = config.pretexts.jigsaw
-    pretext.task = ConfigDict(
-        {"name": "jigsaw", "grid": 2, "tile": 36, "gap": 4, "normalize_tiles": False}
-    )
+    pretext.method.update({"grid": 2, "tile": 36, "gap": 4})
     pretext.epochs = 8
     pretext.optimizer.learning_rate = 5e-4
-    config.classification = _on_fashion_mnist(train_config())
-    config.classification.task = ConfigDict({"name": "classification"})
+    config.classification = _on_fashion_mnist(ssljax.train_config("classification", "alexnet"))
     config.classification.data.train_split = "images[60%:70%]"
     config.classification.epochs = 20
-    config.arms.random = arm_config("random", slides_arm="random")
-    config.arms.jigsaw = arm_config("jigsaw", slides_arm="pretext")
+    config.arms.random = ssljax.arm_config("random")
+    config.arms.jigsaw = ssljax.arm_config("jigsaw", init_layers="backbone/conv*")
     return config
 
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Trains on one machine, on all its devices: CPU cores, GPUs, or the chips of one TPU host.
+# Trains on all devices of one machine: CPU cores, GPUs, or the chips of one TPU host.
 #
 #     launch/local.sh --config=configs/jigsaw.py:3x3 --workdir=runs/jigsaw
 #
-# PROCESSES=2 launch/local.sh … starts as many processes, as a cluster would: to try out there what
-# several hosts do. On a GPU machine process i then takes GPU i.
+# `PROCESSES=2 launch/local.sh …` starts two processes, as a cluster would. Use it to try a run of
+# several processes on one machine. On a GPU machine, process i uses GPU i.
 #
-# Ctrl-C and SIGTERM reach every process. The exit code is the highest of theirs.
+# Ctrl-C and SIGTERM are sent to every process. The exit code is the highest of their exit codes.
 #
-# To fill in, from the environment: PROCESSES (1), PYTHON (python).
+# To fill in, as environment variables: PROCESSES (default: 1), PYTHON (default: python).
 set -uo pipefail
-set -m # else processes in the background ignore Ctrl-C
+set -m # otherwise processes in the background ignore Ctrl-C
 
 processes=${PROCESSES:-1}
 python=${PYTHON:-python}
@@ -32,7 +32,7 @@ done
 
 code=0
 for pid in "${pids[@]}"; do
-  while # a signal that is passed on ends `wait` before the process has ended
+  while # a signal interrupts `wait` before the process has ended
     wait "$pid"
     status=$?
     kill -0 "$pid" 2>/dev/null

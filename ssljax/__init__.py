@@ -1,24 +1,41 @@
-"""ssljax: self-supervised image models in JAX and Flax, and whether they help.
+"""ssljax: self-supervised pretraining of image models in JAX and Flax.
 
-`ssljax.load_run(folder)` gives a trained model to predict with; the commands are modules of their
-own, such as `python -m ssljax.train`.
+`ssljax.load_run(folder)` loads a trained model. Config files use `ssljax.train_config` and
+`ssljax.study_config`. The commands are modules, such as `python -m ssljax.train`;
+`python -m ssljax` lists them.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssljax.trained_model import TrainedModel, load_run
+    from ssljax.runs.config import train_config
+    from ssljax.runs.trained_model import TrainedModel, load_run
+    from ssljax.studies.config import arm_config, setting_config, study_config
 
 __version__ = "0.1.0"
-__all__ = ["TrainedModel", "load_run"]
+__all__ = [
+    "TrainedModel",
+    "arm_config",
+    "load_run",
+    "setting_config",
+    "study_config",
+    "train_config",
+]
+_MODULES = {
+    "TrainedModel": "ssljax.runs.trained_model",
+    "load_run": "ssljax.runs.trained_model",
+    "train_config": "ssljax.runs.config",
+    "arm_config": "ssljax.studies.config",
+    "setting_config": "ssljax.studies.config",
+    "study_config": "ssljax.studies.config",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Only on use, so that a command's --help need not wait for jax.
-    if name in __all__:
-        from ssljax import trained_model
-
-        return getattr(trained_model, name)
-    raise AttributeError(f"module 'ssljax' has no attribute {name!r}")
+    # Imported on first use, so that a command's --help does not wait for jax.
+    if name not in _MODULES:
+        raise AttributeError(f"module 'ssljax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""Compiles a training step, also for a TPU slice that is not there: see `--help`."""
+"""The command that compiles a training step and bounds its speed; see `--help`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from ssljax.command_line import Command
-from ssljax.errors import InputError
+from ssljax.runs.config_flags import ConfigCommand
+from ssljax.settings.command_line import no_arguments
 
 
 def compile_for(config: ConfigDict, topology: str = "", num_classes: int = 0) -> dict[str, Any]:
-    """Compiles a config's training step and says what it costs.
+    """Compiles the training step of a config and returns its cost.
 
     Args:
-      config: of a training run.
-      topology: a TPU slice such as `v5e:2x4`, with the environment prepared for it, see
-        `ssljax.roofline.slices`; empty is this machine's devices.
-      num_classes: of a data set that is not prepared here.
+      config: the config of a training run.
+      topology: a TPU slice such as `v5e:2x4`. Call `ssljax.roofline.slices.prepare_environment`
+        first. Empty compiles for this machine's devices.
+      num_classes: the number of classes, for a data set that is not prepared on this machine.
 
     Returns:
-      What the command prints, in bytes, seconds and images/s: `memory` and `step` of each device,
-      and of a chip that is known its memory and the `bounds`, as in `roofline.bounds`.
+      The output of `--json`, in bytes, seconds and images/s. `memory` and `step` are per device. If
+      the limits of the chip are known, `memory` contains the chip's memory, and `bounds` contains
+      the bounds of `ssljax.roofline.bounds`.
 
     Raises:
-      InputError: an unknown topology, no compiler for it, a batch that does not divide, or whatever
-        else is wrong with the config.
+      InputError: the topology is unknown, libtpu is not installed, the batch size is not divisible
+        by the number of devices, or the config is invalid.
     """
     from ssljax.roofline import slices
 
@@ -45,7 +46,7 @@ def compile_for(config: ConfigDict, topology: str = "", num_classes: int = 0) ->
         "topology": topology,
         "device": kind,
         "devices": count,
-        "dtype": compiled.run.model.dtype.__name__,
+        "dtype": compiled.run.config.model.dtype,
         "batch_size": cost.images * count,
         "seconds_to_compile": compiled.seconds,
         "memory": {
@@ -60,7 +61,8 @@ def compile_for(config: ConfigDict, topology: str = "", num_classes: int = 0) ->
             "flops": cost.flops,
             "bytes_accessed": compiled.bytes_accessed,
             "memory_bytes": cost.memory_bytes,
-            "all_reduce_bytes": cost.all_reduce_bytes,
+            "collective_bytes": dict(cost.collective_bytes),
+            "unknown_trip_counts": compiled.unknown_trip_counts,
         },
     }
     chip = tpu_slice.chip if tpu_slice else chip_of(kind)
@@ -80,7 +82,7 @@ def compile_for(config: ConfigDict, topology: str = "", num_classes: int = 0) ->
 
 
 def describe(result: dict[str, Any]) -> str:
-    """What came out, as a few lines."""
+    """Formats the result of `compile_for` as lines of text."""
     memory, step, images = result["memory"], result["step"], result["step"]["images"]
     of_chip = f" of {_unit(memory['chip'])}B" if "chip" in memory else ""
     parts = (
@@ -88,19 +90,26 @@ def describe(result: dict[str, Any]) -> str:
         f"output {_unit(memory['output'])}B, program {_unit(memory['program'])}B"
     )
     accessed, moved = step["bytes_accessed"], step["memory_bytes"]
+    sizes = [f"{kind} {_unit(size)}B" for kind, size in step["collective_bytes"].items()]
+    collectives = f"{', '.join(sizes)} per step" if sizes else "none"
     lines = [
         f"devices       {result['devices']} × {result['device']}"
         + (f" ({result['topology']})" if result["topology"] else ""),
         f"batch         {result['batch_size']:,} = {result['devices']} × {images:,}, "
         f"{result['dtype']}; compiled in {result['seconds_to_compile']:.0f} s",
-        "each device:",
+        "per device:",
         f"memory        {_unit(memory['total'])}B{of_chip}: {parts}",
-        f"arithmetic    {_unit(step['flops'])}FLOP a step, "
-        f"{_unit(step['flops'] / images)}FLOP an image",
-        f"accessed      {_unit(accessed)}B a step, {_unit(accessed / images)}B an image; to and "
-        f"from its memory {_unit(moved)}B, {_unit(moved / images)}B",
-        f"all-reduce    {_unit(step['all_reduce_bytes'])}B a step",
+        f"arithmetic    {_unit(step['flops'])}FLOP per step, "
+        f"{_unit(step['flops'] / images)}FLOP per image",
+        f"accessed      {_unit(accessed)}B per step, {_unit(accessed / images)}B per image",
+        f"traffic       {_unit(moved)}B per step, {_unit(moved / images)}B per image, to and from "
+        "memory",
+        f"collectives   {collectives}",
     ]
+    if unknown := step["unknown_trip_counts"]:
+        lines.append(
+            f"warning       loops with an unknown trip count: {unknown}; their bodies count once"
+        )
     if "bounds" in result:
         bounds, count = result["bounds"], result["devices"]
         most, in_turn = bounds["images_per_second"], bounds["images_per_second_in_turn"]
@@ -109,21 +118,21 @@ def describe(result: dict[str, Any]) -> str:
             for part in ("arithmetic", "memory", "interconnect")
         )
         lines += [
-            f"a step takes  {times} at least; {bounds['binds']} binds",
-            f"at most       {most:,.0f} images/s a chip, {most * count:,.0f} in all; "
-            f"where none overlap, {in_turn:,.0f} and {in_turn * count:,.0f}",
+            f"step time     at least {times}; bound by {bounds['binds']}",
+            f"throughput    at most {most:,.0f} images/s per chip, {most * count:,.0f} in total; "
+            f"without overlap {in_turn:,.0f} and {in_turn * count:,.0f}",
         ]
         if bounds["vcpus"]:
             cores = bounds["vcpus"] / 2
             lines.append(
-                f"input         {most / cores:,.0f} images/s a core keep up with that: the hosts "
-                f"have {cores:g} cores for each chip"
+                f"input         {most / cores:,.0f} images/s per core are needed for that; the "
+                f"hosts have {cores:g} cores per chip"
             )
     return "\n".join(lines)
 
 
 def _unit(value: float) -> str:
-    """Three digits, and the prefix of the unit that follows."""
+    """Formats a number with three digits and an SI prefix, such as `3.83 G`."""
     for prefix in ("", "k", "M", "G"):
         if value < 1000:
             return f"{value:.3g} {prefix}"
@@ -132,41 +141,41 @@ def _unit(value: float) -> str:
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
-    """Compiles and prints."""
-    if positional:
-        raise InputError(f"unexpected argument {positional[0]!r}; see --help")
+    """Compiles the step and prints its cost."""
+    no_arguments(positional)
     if arguments.topology:
         from ssljax.roofline.slices import prepare_environment
 
         prepare_environment()
     else:
-        from ssljax.config import check_train_config
-        from ssljax.training.parallelism import split_cpu
+        from ssljax.devices import cpu
+        from ssljax.runs.config import check_train_config, complete, cpu_devices
 
-        config = arguments.config
+        config = complete(arguments.config)
         check_train_config(config)
-        split_cpu(config.batch_size // config.gradient_accumulation_steps)
+        cpu.split(cpu_devices(config))
     result = compile_for(arguments.config, arguments.topology, arguments.num_classes)
     print(json.dumps(result, indent=1) if arguments.json else describe(result))
 
 
 def cli() -> None:
     """The console script `ssljax-compile`."""
-    command = Command(
+    command = ConfigCommand(
         "ssljax-compile",
-        "Compiles the step that training would run, and says what it needs and how fast it can\n"
-        "be at most: memory, arithmetic, traffic, and which of them binds. With --topology it is\n"
-        "compiled for a TPU slice that need not be there; that takes libtpu and about a minute.\n"
-        "The figures are the compiler's and the chip's data sheet's; nothing is run.",
+        "Compiles the training step and prints the memory, arithmetic and traffic it needs, and\n"
+        "an upper bound on its speed. With --topology, the step is compiled for a TPU slice. This\n"
+        "needs libtpu but no TPU, and takes a few minutes. The numbers come from the compiler and\n"
+        "from the data sheet of the chip. The step is not run.",
         "python -m ssljax.compile --config=configs/jigsaw.py:3x3 [--topology=v5e:2x4]\n"
         "       [--config.batch_size=512]",
     )
     command.config()
     command.text(
-        "topology", "a TPU slice, such as v5e:2x4 or v5p:2x2x1; else this machine's devices"
+        "topology",
+        "a TPU slice, such as v5e:2x4 or v5p:2x2x1; the default is this machine's devices",
     )
-    command.number("num_classes", "of a classification whose data set is not prepared here")
-    command.switch("json", "print everything as JSON, in bytes, seconds and images/s")
+    command.number("num_classes", "the number of classes, if the data set is not prepared here")
+    command.switch("json", "print the result as JSON, in bytes, seconds and images/s")
     command.run(main)
 
 

@@ -1,34 +1,37 @@
-"""Names what is in pictures: `python -m ssljax.predict --help`."""
+"""Names what is in images: `python -m ssljax.predict --help`."""
 
 from __future__ import annotations
 
 from absl import flags
 
-from ssljax.command_line import Command
-from ssljax.errors import InputError
+from ssljax.settings.command_line import Command
+from ssljax.settings.errors import InputError
 
 
-def main(arguments: flags.FlagValues, pictures: list[str]) -> None:
-    """Prints the top classes of each picture."""
-    if not pictures:
+def main(arguments: flags.FlagValues, images: list[str]) -> None:
+    """Prints the most likely classes of each image."""
+    if not images:
         raise InputError("no IMAGE given; see --help")
-    from ssljax.trained_model import load_run
+    from ssljax.devices.compilation_cache import keep_programs
+    from ssljax.runs.trained_model import load_run
 
+    keep_programs()
     model = load_run(arguments.workdir, arguments.checkpoint)
-    for picture, classes in zip(pictures, model.classify(pictures), strict=True):
+    for image, classes in zip(images, model.classify(images), strict=True):
         named = "  ".join(f"{name} {probability:.1%}" for name, probability in classes)
-        print(f"{picture}: {named}")
+        print(f"{image}: {named}")
 
 
 def cli() -> None:
     """The console script `ssljax-predict`."""
     command = Command(
         "ssljax-predict",
-        "Prints the five likeliest classes of pictures, with a classification run.",
+        "Prints the five most likely classes of images, with a run of classification.",
         "python -m ssljax.predict --workdir=RUN IMAGE...",
     )
-    command.text("workdir", "a run folder of the classification task", required=True)
+    command.text("workdir", "a run folder of classification", required=True)
     command.text("checkpoint", "best, latest or a step", default="best")
+    command.plugin()
     command.run(main)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 import sys
@@ -13,40 +12,40 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from ssljax import storage
-from ssljax.command_line import Command
-from ssljax.config import check_study_config
-from ssljax.errors import InputError
-from ssljax.training.lock import Busy, lock
+from ssljax.files import storage
+from ssljax.runs.config_flags import ConfigCommand
+from ssljax.runs.lock import Busy, lock
+from ssljax.settings.command_line import no_arguments
+from ssljax.settings.errors import InputError
 
 if TYPE_CHECKING:
-    from ssljax.report.results import Cell, Outcome
+    from ssljax.studies.plan import Cell, PlannedRun
+    from ssljax.studies.results import Outcome
 
-
-_WAIT = 2  # seconds until looking again for a run that another process has in hand
+_WAIT = 2  # seconds between two looks at a run that another process trains
 
 
 def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
-    """Trains every pretext task and every arm, tests them, and writes the report.
+    """Trains every pretext task and every arm, evaluates them, and writes the report.
 
-    Each run has a folder, such as `seed-0/pretext-NAME` or `seed-0/arm-NAME`. What is finished is
-    not done again, so the same call goes on where an interrupted one stopped; and several processes
-    that make the same call at once share the runs among them.
+    Each run has a folder, such as `seed-0/pretext-NAME` or `seed-0/arm-NAME`. Finished runs are not
+    repeated, so the same call continues where an interrupted one stopped. Several processes that
+    make the same call at the same time share the runs among them.
 
     Args:
-      config: see `ssljax.config.study_config`.
+      config: see `ssljax.studies.config.study_config`.
       workdir: the study's folder.
 
     Returns:
-      What results.json holds, see `ssljax.report.results.collect`.
+      The content of results.json, see `ssljax.studies.results.collect`.
 
     Raises:
-      InputError: about the config, the data or the folder; before anything is trained where it
-        can be known.
+      InputError: about the config, the data or the folder; if possible before anything is trained.
     """
-    from ssljax.report import results
+    from ssljax.studies import plan, results
+    from ssljax.studies.config import check_study_config, complete_study
 
-    config = config.copy_and_resolve_references().unlock()
+    config = complete_study(config)
     check_study_config(config)
     for name, arm in list(config.arms.items()):
         if arm.start == "weights_file" and not config.weights_file:
@@ -58,17 +57,13 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
 
     folder = storage.path(workdir, "--workdir")
     pretexts: dict[str, list[Outcome]] = {name: [] for name in config.pretexts}
-    cells: dict[results.Cell, list[Outcome]] = {}
+    cells: dict[Cell, list[Outcome]] = {}
     for index in range(config.seeds):
         seed_folder = folder / f"seed-{index}"
-        runs: dict[Any, _Run] = {}
-        for name, pretext in config.pretexts.items():
-            run = pretext.copy_and_resolve_references()
-            run.seed += index
-            runs[name] = _Run(run, seed_folder / f"pretext-{name}")
-        for cell in results.cells(config):
-            if not index or cell.setting in results.repeated(cell, cells):
-                runs[cell] = _classification(config, cell, seed_folder, index)
+        runs: dict[Any, PlannedRun] = dict(plan.pretext_runs(config, seed_folder, index))
+        for cell in plan.cells(config):
+            if not index or cell.setting in results.repeated(config, cell, cells):
+                runs[cell] = plan.arm_run(config, cell, seed_folder, index)
         for key, outcome in _finish(runs).items():
             (pretexts if key in config.pretexts else cells).setdefault(key, []).append(outcome)
     collected = results.collect(config, pretexts, cells)
@@ -77,17 +72,8 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     return collected
 
 
-@dataclasses.dataclass(frozen=True)
-class _Run:
-    """A run of the study; `needed` is the key of the run that has to be finished before."""
-
-    config: ConfigDict
-    folder: pathlib.Path
-    needed: str = ""
-
-
-def _finish(runs: dict[Any, _Run]) -> dict[Any, Outcome]:
-    """Trains and tests every run; those that another process has in hand are waited for."""
+def _finish(runs: dict[Any, PlannedRun]) -> dict[Any, Outcome]:
+    """Trains and evaluates every run; waits for those that another process trains."""
     outcomes: dict[Any, Outcome] = {}
     while len(outcomes) < len(runs):
         before = len(outcomes)
@@ -97,7 +83,7 @@ def _finish(runs: dict[Any, _Run]) -> dict[Any, Outcome]:
             claim = run.folder.with_name(f".{run.folder.name}.lock")
             with contextlib.ExitStack() as claims:
                 try:
-                    claims.enter_context(lock(claim, f"{run.folder} is in other hands"))
+                    claims.enter_context(lock(claim, f"another process trains {run.folder}"))
                 except Busy:
                     continue
                 outcomes[key] = _run(run.config, run.folder)
@@ -107,68 +93,45 @@ def _finish(runs: dict[Any, _Run]) -> dict[Any, Outcome]:
 
 
 def _preflight(config: ConfigDict) -> None:
-    """Builds every run and opens its data, so that mistakes show before hours are spent."""
-    from ssljax.models import torch_weights
-    from ssljax.training import initialization
-    from ssljax.training.layers import match
-    from ssljax.training.run import check_buildable
+    """Builds every run and opens its data, so that mistakes are found before hours are spent."""
+    from ssljax.models import paths
+    from ssljax.runs import transfer
+    from ssljax.runs.config import resolve
+    from ssljax.runs.run import open_run
+    from ssljax.training.run_step import check_buildable
 
-    shapes = {
-        name: check_buildable(run).parameter_shapes() for name, run in config.pretexts.items()
-    }
+    def shapes(run_config: ConfigDict) -> Any:
+        run = open_run(resolve(run_config))
+        check_buildable(run)
+        return run.variable_shapes()[0]
+
+    starts = {name: shapes(run) for name, run in config.pretexts.items()}
     for pretext in config.pretexts.values():
-        initialization.check_apart(pretext, config.classification)
+        transfer.check_apart(pretext, config.classification)
     if any(arm.start == "weights_file" for arm in config.arms.values()):
-        shapes["weights_file"] = torch_weights.load_alexnet(config.weights_file)
-    params = check_buildable(config.classification).parameter_shapes()
+        starts["weights_file"] = transfer.load_alexnet(config.weights_file)
+    params = shapes(config.classification)
     for name, arm in config.arms.items():
         try:
-            match(arm.frozen_layers, params, "frozen_layers")
+            paths.match(arm.frozen_layers, paths.flatten(params), "frozen_layers")
             if arm.start != "random":
-                initialization.choose_layers(params, shapes[arm.start], arm.init_layers)
+                transfer.choose(params, starts[arm.start], arm.init_layers)
         except InputError as error:
             raise InputError(f"arms.{name}: {error}") from error
 
 
-def _classification(config: ConfigDict, cell: Cell, folder: pathlib.Path, index: int) -> _Run:
-    """The run of an arm at a share of the labels and a setting."""
-    arm = config.arms[cell.arm]
-    run = config.classification.copy_and_resolve_references()
-    run.seed += index
-    run.init_layers, run.frozen_layers = arm.init_layers, arm.frozen_layers
-    if arm.start == "weights_file":
-        run.init_from = config.weights_file
-    elif arm.start != "random":
-        run.init_from = str(folder / f"pretext-{arm.start}")
-    name = f"arm-{cell.arm}"
-    if cell.fraction != 1:
-        name += f"-labels-{cell.fraction:g}"
-        run.data.label_fraction = cell.fraction
-    if config.label_epochs:
-        epochs = config.label_epochs[list(config.label_fractions).index(cell.fraction)]
-        # Decay, validation and warm-up keep their places in a schedule that is stretched.
-        for setting, key in ((run.schedule, "every_epochs"), (run, "validate_every_epochs")):
-            setting[key] = max(1, round(setting[key] * epochs / run.epochs))
-        run.schedule.warmup_epochs = run.schedule.warmup_epochs * epochs / run.epochs
-        run.epochs = epochs
-    if cell.setting:
-        name += f"-{cell.setting}"
-        run.optimizer.update(config.settings[cell.setting])
-    return _Run(run, folder / name, needed=arm.start)
-
-
 def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
-    """Trains and tests one run, as far as that is not done yet."""
+    """Trains and evaluates one run, as far as that is not done yet."""
     from ssljax.evaluate import evaluate, result_path, save
-    from ssljax.report.results import Outcome
-    from ssljax.training.checkpoints import Checkpoints
+    from ssljax.runs.checkpoints import Checkpoints
+    from ssljax.runs.metrics_log import read_metrics
+    from ssljax.studies.results import Outcome
     from ssljax.training.loop import train
-    from ssljax.training.run_folder import read_metrics
 
     print(f"── {folder}", file=sys.stderr)
-    task = train(config, folder).task
+    method = train(config, folder).method
     checkpoints = Checkpoints(folder, read_only=True)
-    _, step = checkpoints.find(task.hand_over)
+    _, step = checkpoints.find(method.hand_over)
     checkpoints.close()
     done = result_path(folder, config.data.test_split, step)
     if done.exists():
@@ -181,56 +144,60 @@ def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
 
 
 def _write(collected: dict[str, Any], folder: pathlib.Path) -> None:
-    from ssljax.report import page, pictures, puzzles
-    from ssljax.trained_model import load_run
-    from ssljax.training.run_folder import write_json, write_text
+    from ssljax.report import page, sheets
+    from ssljax.runs.trained_model import load_run
+    from ssljax.studies.results import chosen
 
-    write_json(folder / "results.json", collected)
-    sheets, classified = {}, {}
+    storage.write_json(folder / "results.json", collected)
+    drawn = []
     for name, pretext in collected["pretexts"].items():
         model = load_run(pretext["runs"][0]["folder"])
-        if model.run.config.task.name == "jigsaw":
-            sheets[name] = puzzles.sheet(model, model.run.config.data.validation_split)
+        drawn += sheets.draw(name, model, model.run.config.data.validation_split)
     for name, arm in collected["arms"].items():
-        model = load_run(page.chosen(arm)["runs"][0]["folder"])
-        classified[name] = pictures.classified(model, model.run.config.data.test_split)
-    write_text(folder / "report.html", page.render(collected, sheets, classified))
+        model = load_run(chosen(arm)["runs"][0]["folder"])
+        drawn += sheets.draw(name, model, model.run.config.data.test_split)
+    storage.write_text(folder / "report.html", page.render(collected, drawn))
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
-    """Runs the study and says where the report lies."""
-    if positional:
-        raise InputError(f"unexpected argument {positional[0]!r}; see --help")
-    from ssljax.training import distributed
-    from ssljax.training.parallelism import split_cpu
+    """Runs the study and says where the report is."""
+    no_arguments(positional)
+    from ssljax.devices import cpu, distributed
+    from ssljax.devices.compilation_cache import keep_programs
+    from ssljax.runs.config import cpu_devices
+    from ssljax.studies.config import check_study_config, complete_study
 
     distributed.refuse("a study")
-    config = arguments.config
+    config = complete_study(arguments.config)
     check_study_config(config)
-    runs = (config.classification, *config.pretexts.values())
-    split_cpu(*(run.batch_size // run.gradient_accumulation_steps for run in runs))
+    keep_programs()
+    cpu.split(*(cpu_devices(run) for run in (config.classification, *config.pretexts.values())))
     collected = study(config, arguments.workdir)
+    print(f"\n{describe(collected)}")
+    print(f"\nreport: {storage.path(arguments.workdir, '--workdir') / 'report.html'}")
+
+
+def describe(collected: dict[str, Any]) -> str:
+    """The accuracies of a study as a table, in percent."""
     longest = max(map(len, collected["arms"]))
     heads = f"{'labels':>7} {'top-1':>7} {'top-3':>7} {'top-5':>7} {'class mean':>11}"
-    print(f"\n{'arm':{longest}} {heads}")
+    lines = [f"{'arm':{longest}} {heads}"]
     for name, arm in collected["arms"].items():
         for share in arm["labels"].values():
             mean = share["settings"][share["best"]]["mean"]
             values = (100 * mean[key] for key in ("top1", "top3", "top5", "class_mean"))
-            print(
-                f"{name:{longest}} {share['fraction']:7.0%} "
-                + "{:7.1f} {:7.1f} {:7.1f} {:11.1f}".format(*values)
-            )
-    print(f"\nreport: {storage.path(arguments.workdir, '--workdir') / 'report.html'}")
+            row = "{:7.1f} {:7.1f} {:7.1f} {:11.1f}".format(*values)
+            lines.append(f"{name:{longest}} {share['fraction']:7.0%} {row}")
+    return "\n".join(lines)
 
 
 def cli() -> None:
     """The console script `ssljax-study`."""
-    command = Command(
+    command = ConfigCommand(
         "ssljax-study",
         "Runs a study: pretext tasks, the arms that start from them, their tests and a report.\n"
-        "The same command on the same folder goes on where it stopped; started several times at\n"
-        "once, on several GPUs say, the processes share the runs among them.",
+        "The same command on the same folder continues where it stopped. Started several times at\n"
+        "once, for example on several GPUs, the processes share the runs among them.",
         "python -m ssljax.study --config=configs/study.py --workdir=DIR [--config.a.b=value]",
     )
     command.config()

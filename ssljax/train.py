@@ -1,35 +1,36 @@
-"""Trains a model on a task: `python -m ssljax.train --help`."""
+"""Trains a run: `python -m ssljax.train --help`."""
 
 from __future__ import annotations
 
 from absl import flags
 
-from ssljax.command_line import Command
-from ssljax.errors import InputError
+from ssljax.runs.config_flags import ConfigCommand
+from ssljax.settings.command_line import no_arguments
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
-    """Trains, or goes on where the folder's run stopped."""
-    if positional:
-        raise InputError(f"unexpected argument {positional[0]!r}; see --help")
-    from ssljax.config import check_train_config
-    from ssljax.training import distributed
+    """Trains, or continues the run of the folder."""
+    no_arguments(positional)
+    from ssljax.devices import cpu, distributed
+    from ssljax.devices.compilation_cache import keep_programs
+    from ssljax.runs.config import check_train_config, complete, cpu_devices
+    from ssljax.runs.folder import recorded_config
     from ssljax.training.loop import train
-    from ssljax.training.parallelism import split_cpu
 
-    config = arguments.config
+    config = complete(arguments.config)
     check_train_config(config)
     distributed.join()
-    split_cpu(config.batch_size // config.gradient_accumulation_steps)
+    keep_programs()
+    cpu.split(cpu_devices(config, recorded_config(arguments.workdir)))
     train(config, arguments.workdir)
 
 
 def cli() -> None:
     """The console script `ssljax-train`."""
-    command = Command(
+    command = ConfigCommand(
         "ssljax-train",
-        "Trains a model on a task. The same command on the same folder goes on where it stopped;\n"
-        "Ctrl-C and SIGTERM save a checkpoint first.",
+        "Trains a network with a method. The same command on the same folder continues where it\n"
+        "stopped; Ctrl-C and SIGTERM save a checkpoint first.",
         "python -m ssljax.train --config=configs/jigsaw.py:3x3 --workdir=RUN [--config.a.b=value]",
     )
     command.config()

@@ -19,7 +19,7 @@ import hypothesis
 import pytest
 from ml_collections import ConfigDict
 
-from ssljax import config_files
+from ssljax.settings import config_files
 from ssljax.training.loop import train
 
 # The same examples every time, and no deadline: the first call of a function compiles it.
@@ -38,10 +38,10 @@ def data_dir(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def make_config(data_dir):
-    """A factory of tiny configs, by task."""
+    """A factory of tiny configs, by method."""
 
-    def make(task: str) -> ConfigDict:
-        config = config_files.load(f"{REPOSITORY}/tests/tiny.py:{task}")
+    def make(method: str) -> ConfigDict:
+        config = config_files.load(f"{REPOSITORY}/tests/tiny.py:{method}")
         config.data.data_dir = data_dir
         return config.lock()  # as flags do
 
@@ -68,8 +68,8 @@ def classification_run(make_config, pretext_run, tmp_path_factory) -> pathlib.Pa
 
 @pytest.fixture(scope="session")
 def shared_tfds() -> str:
-    """The data directory beside the checkout, where there is one."""
+    """The data directory next to the checkout, if there is one."""
     folder = SHARED / "datasets" / "tfds"
     if not folder.is_dir():
-        pytest.skip("no data beside the checkout")
+        pytest.skip("no data next to the checkout")
     return str(folder)

@@ -1,36 +1,116 @@
-"""The resolved value of every setting of every config, kept beside the tests.
+"""What every config sets that is not a default, kept with the tests.
 
-`python -m tests.golden` writes them anew; what changed is then seen in the diff.
+`python -m tests.golden` writes them anew; the diff then shows what has changed.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
+import tempfile
+from typing import Any
 
-from ssljax import config_files
+from ml_collections import ConfigDict
+
+from ssljax import arm_config, study_config, train_config
+from ssljax.settings import config_files
+from ssljax.settings.options import flatten
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 FOLDER = REPOSITORY / "tests" / "golden"
+PRETRAIN = [
+    f"pretrain.py:method={method},data={data}"
+    for method, data in itertools.product(
+        ("jigsaw", "classification"),
+        ("fashion_mnist_10k", "fashion_mnist", "deep_fashion"),
+    )
+]
 CONFIGS = [
     "jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py", "quickstart.py",
     "fashion_mnist.py", "fashion_mnist.py:few_labels", "large_batch.py:64", "large_batch.py:1024",
-    "large_batch.py:1024_unscaled",
+    "large_batch.py:1024_unscaled", *PRETRAIN,
 ]  # fmt: skip
 
 
 def path(name: str) -> pathlib.Path:
     """The golden file of a config."""
-    return FOLDER / (name.replace(".py", "").replace(":", "-") + ".json")
+    return FOLDER / (name.replace(".py", "").replace(":", "-").replace("=", "_") + ".json")
 
 
-def resolved(name: str) -> str:
-    """A config as JSON."""
+def changed(config: ConfigDict, defaults: ConfigDict) -> dict[str, Any]:
+    """The settings that differ."""
+    before = dict(flatten(json.loads(defaults.to_json())))
+    after = dict(flatten(json.loads(config.to_json())))
+    assert set(before) <= set(after)
+    return {key: value for key, value in after.items() if before.get(key) != value}
+
+
+def run(config: ConfigDict) -> dict[str, Any]:
+    """What a training config sets, and its method and model."""
+    method, model = config.method.name, config.model.name
+    defaults = train_config(method, model)
+    return {"method": method, "model": model, **changed(config, defaults)}
+
+
+def differences(name: str) -> str:
+    """What a config sets, as JSON."""
     config = config_files.load(f"{REPOSITORY}/configs/{name}")
-    return json.dumps(json.loads(config.to_json()), indent=1, sort_keys=True) + "\n"
+    if "arms" not in config:
+        return _text(run(config))
+    found: dict[str, Any] = {
+        "pretexts": {key: run(value) for key, value in config.pretexts.items()},
+        "classification": run(config.classification),
+        "arms": {key: changed(value, arm_config()) for key, value in config.arms.items()},
+    }
+    own = ConfigDict({key: value for key, value in config.items() if key not in found})
+    rest = ConfigDict({key: study_config()[key] for key in own})
+    return _text({**changed(own, rest), **found})
+
+
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+RUNS = ("jigsaw", "classification")
+
+
+def run_path(method: str) -> pathlib.Path:
+    """The golden losses of a method."""
+    return FOLDER / "losses" / f"{method}.json"
+
+
+def losses(method: str, data_dir: str) -> list[float]:
+    """The losses of eight steps of AlexNet with Adam, the last one of an epoch among them."""
+    import jax
+
+    from ssljax.data import pipeline
+    from ssljax.runs.config import resolve
+    from ssljax.runs.run import open_run
+    from ssljax.training.run_step import make_run_step
+
+    config = config_files.load(f"{REPOSITORY}/tests/tiny.py:{method}")
+    config.data.data_dir, config.model.dropout = data_dir, 0.0
+    run = open_run(resolve(config))
+    run_step = make_run_step(run, steps_per_epoch=7, devices=jax.devices()[:1])
+    state = run_step.new_state()
+    batches = pipeline.batches(
+        run.images(config.data.train_split), run.method.draw, batch_size=config.batch_size,
+        epochs=2, seed=0, train=True, random_crop=True,
+    )  # fmt: skip
+    found = []
+    for _, batch in zip(range(8), batches, strict=False):
+        state, sums = run_step.train_step(state, run_step.parallelism.put(batch))
+        found.append(float(sums["loss"][0] / sums["loss"][1]))
+    return found
 
 
 if __name__ == "__main__":
-    FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*.json"):
+        old.unlink()
     for config_name in CONFIGS:
-        path(config_name).write_text(resolved(config_name))
+        path(config_name).write_text(differences(config_name))
+    (FOLDER / "losses").mkdir(exist_ok=True)
+    for name in RUNS:
+        with tempfile.TemporaryDirectory() as scratch:
+            run_path(name).write_text(json.dumps(losses(name, scratch), indent=1) + "\n")

@@ -9,6 +9,7 @@ being written. Ends with exit code 1 if parameters, optimiser or metrics differ 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import pathlib
 import random
@@ -22,26 +23,27 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.training.run_folder import read_metrics
+from ssljax.runs.metrics_log import read_metrics
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 # Two devices of the CPU, whatever its cores.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
 ENVIRONMENT["JAX_NUM_CPU_DEVICES"] = "2"
+ITEMS = ("params", "stats", "teacher", "memory", "optimizer")
 TIMED = re.compile("images_per_second|input_wait")
 
 
 def command(folder: pathlib.Path, data_dir: str, epochs: int) -> list[str]:
     """A run of 25 steps an epoch, with a checkpoint every 10."""
     return [
-        sys.executable, "-m", "ssljax.train", "--config=tests/tiny.py:classification",
+        sys.executable, "-m", "ssljax.train", "--config=tests/tiny.py:classification,small_net",
         f"--workdir={folder}", f"--config.data.data_dir={data_dir}", f"--config.epochs={epochs}",
         "--config.batch_size=8", "--config.checkpoint_every_steps=10",
     ]  # fmt: skip
 
 
 def being_written(folder: pathlib.Path) -> bool:
-    """Whether an unfinished checkpoint lies in the run folder."""
+    """Whether there is an unfinished checkpoint in the run folder."""
     return any((folder / "checkpoints").glob("*/*tmp*"))
 
 
@@ -91,9 +93,11 @@ def state(folder: pathlib.Path) -> tuple[list[Any], list[dict[str, Any]]]:
     checkpointer = ocp.StandardCheckpointer()
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     arrays = []
-    for item in ("latest/*/params", "latest/*/optimizer", "best/*/params"):
-        paths = (folder / "checkpoints").glob(item)
-        newest = max(paths, key=lambda path: int(path.parent.name))
+    for kind, item in itertools.product(("latest", "best"), ITEMS):
+        found = list((folder / "checkpoints").glob(f"{kind}/*/{item}"))
+        if not found:
+            continue
+        newest = max(found, key=lambda path: int(path.parent.name))
         like = jax.tree.map(  # the devices that wrote it need not be here
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
             checkpointer.metadata(newest).item_metadata.tree,

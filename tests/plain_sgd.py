@@ -1,6 +1,6 @@
 """Twenty steps of plain SGD; as a command, one of several processes that take them together.
 
-python -m tests.plain_sgd INDEX COUNT PORT DATA_DIR OUT
+python -m tests.plain_sgd INDEX COUNT PORT DATA_DIR FOLDER METHOD...
 """
 
 from __future__ import annotations
@@ -11,57 +11,70 @@ import sys
 import jax
 import numpy as np
 
-from ssljax import config_files
 from ssljax.data import pipeline
-from ssljax.training.optimizers import make_optimizer
-from ssljax.training.parallelism import Parallelism
-from ssljax.training.run import make_run, open_class_names
-from ssljax.training.steps import initial_state, make_evaluation_step, make_train_step
+from ssljax.devices.parallelism import own_rows
+from ssljax.models import paths
+from ssljax.runs.config import resolve
+from ssljax.runs.run import open_run
+from ssljax.settings import config_files
+from ssljax.training.run_step import make_run_step
+from ssljax.training.step import make_evaluation_step
 
 STEPS = 20
 
 
-def run_sgd(config, mode: str, count: int, accumulation: int = 1):
-    """Twenty steps of plain SGD, with dropout; Adam would hide a gradient N times too large."""
-    run = make_run(config, open_class_names(config))
-    parallelism = Parallelism(mode, config.batch_size, accumulation, jax.devices()[:count])
-    optimizer = make_optimizer(
-        {"name": "sgd", "weight_decay": 1e-3, "momentum": 0.0}, lambda step: 0.05
-    )
-    state = jax.jit(
-        lambda: initial_state(run.model, optimizer, run.task.image_size, seed=0),
-        out_shardings=parallelism.replicated(),
-    )()
-    step = parallelism.train_step(make_train_step(run.model, run.task, optimizer, 0, accumulation))
+def run_sgd(config, mode: str, count: int, accumulation: int = 1) -> dict[str, np.ndarray]:
+    """Twenty steps of plain SGD, with dropout; Adam would hide a gradient N times too large.
+
+    Returns:
+      Losses, every leaf of the state, metrics and outputs of an evaluated batch, by name.
+    """
+    config = config.copy_and_resolve_references().unlock()
+    config.parallelism, config.gradient_accumulation_steps = mode, accumulation
+    config.optimizer.name, config.optimizer.learning_rate = "sgd", 0.05
+    run = open_run(resolve(config))
+    run_step = make_run_step(run, steps_per_epoch=7, devices=jax.devices()[:count])
+    parallelism = run_step.parallelism
+    state = run_step.new_state()
     batches = pipeline.batches(
-        run.pictures(config.data.train_split), run.task,
-        batch_size=config.batch_size, epochs=5, seed=0, train=True, random_crop=True,
+        run.images(config.data.train_split), run.method.draw, batch_size=config.batch_size,
+        epochs=5, seed=0, train=True, random_crop=True, count_repeated=run.method.couples_examples,
     )  # fmt: skip
-    losses = []
-    for _, batch in zip(range(STEPS), batches, strict=False):
-        state, sums = step(state, parallelism.put(batch))
-        losses.append(float(sums["loss"][0] / sums["loss"][1]))
-    sums, outputs = parallelism.evaluation_step(make_evaluation_step(run.model, run.task))(
-        state.params, parallelism.put(batch)
-    )
-    if not outputs.is_fully_addressable:  # this process's part of the batch
-        shards = sorted(outputs.addressable_shards, key=lambda shard: shard.index[0].start)
-        outputs = np.concatenate([np.asarray(shard.data) for shard in shards])
-    return losses, jax.device_get(state.params), jax.device_get(sums), np.asarray(outputs)
+    results = {}
+    for index, batch in zip(range(STEPS), batches, strict=False):
+        state, sums = run_step.train_step(state, parallelism.put(batch))
+        results[f"loss {index}"] = np.asarray(sums["loss"][0] / sums["loss"][1])
+    results["gradient_norm"] = np.asarray(sums["gradient_norm"][0])
+    evaluate = parallelism.evaluation_step(make_evaluation_step(run))
+    sums, outputs = evaluate(state.weights(), parallelism.put(batch))
+    results |= {f"metric {name}": np.asarray(total) for name, (total, _) in sums.items()}
+    state = jax.device_get(state.weights())
+    for part in ("params", "stats", "teacher", "memory"):
+        results |= {f"{part} {path}": leaf for path, leaf in paths.flatten(state[part]).items()}
+    return {**results, "outputs": own_rows(outputs)}
 
 
-def main(index: int, count: int, port: int, data_dir: str, out: str) -> None:
-    """Joins the other processes, trains, and writes what this process sees of it."""
+def assert_same(got, expected) -> None:
+    """Everything is equal but for float32's rounding."""
+    assert set(got) == set(expected)
+    for name, value in expected.items():
+        tolerance = (
+            {"rtol": 1e-5, "atol": 1e-5} if name == "outputs" else {"rtol": 1e-4, "atol": 2e-6}
+        )
+        if name.startswith("loss"):
+            tolerance = {"rtol": 1e-5, "atol": 1e-6}
+        np.testing.assert_allclose(got[name], value, **tolerance, err_msg=name)
+
+
+def main(index: int, count: int, port: int, data_dir: str, folder: str, *methods: str) -> None:
+    """Joins the other processes, trains, and writes what this process sees of each method."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"localhost:{port}", count, index)
-    config = config_files.load(str(pathlib.Path(__file__).with_name("tiny.py")) + ":classification")
-    config.data.data_dir = data_dir
-    losses, params, sums, outputs = run_sgd(config, "jit", jax.device_count())
-    leaves = {f"{layer} {name}": leaf for layer in params for name, leaf in params[layer].items()}
-    leaves |= {name: np.array(values) for name, values in sums.items()}
-    np.savez(out, losses=losses, outputs=outputs, **leaves)
+    for method in methods:
+        config = config_files.load(f"{pathlib.Path(__file__).parent}/tiny.py:{method},small_net")
+        config.data.data_dir, config.model.dropout = data_dir, 0.1
+        np.savez(f"{folder}/{method}-{index}.npz", **run_sgd(config, "jit", jax.device_count()))
 
 
 if __name__ == "__main__":
-    numbers = [int(argument) for argument in sys.argv[1:4]]
-    main(*numbers, *sys.argv[4:])
+    main(*map(int, sys.argv[1:4]), *sys.argv[4:])

@@ -5,46 +5,42 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.errors import InputError
-from ssljax.models import make_model
+from ssljax.models import check_model
 from ssljax.models.alexnet import adaptive_average_pool, max_pool
+from ssljax.models.backbone import keep_blocks_only
+from ssljax.settings.errors import InputError
+from tests.networks import Classifier
 
 RNG = np.random.default_rng(0)
 
 
-def init(model, size=227):
-    return jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
+def layers(params):
+    """The layers of the backbone, and the head."""
+    return [*params["backbone"].items(), ("head", params["head"])]
 
 
 def test_it_has_torchvisions_parameters():
-    model = make_model({"name": "alexnet"}, num_outputs=1000)
-    shapes = jax.eval_shape(lambda: init(model))
+    shapes = Classifier(1000).shapes(227)
     assert sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == 61_100_840
-    assert shapes["conv1"]["kernel"].shape == (11, 11, 3, 64)
-    assert shapes["fc6"]["kernel"].shape == (9216, 4096)
+    assert shapes["backbone"]["conv1"]["kernel"].shape == (11, 11, 3, 64)
+    assert shapes["backbone"]["fc6"]["kernel"].shape == (9216, 4096)
 
 
 @pytest.mark.parametrize("size", [64, 108, 224, 225, 226, 227, 300])
 def test_fc6_keeps_its_shape_from_64_pixels_up(size):
-    model = make_model({"name": "alexnet", "width": 0.0625}, num_outputs=3)
-    assert jax.eval_shape(lambda: init(model, size))["fc6"]["kernel"].shape == (36 * 16, 256)
+    shapes = Classifier(3, width=0.0625).shapes(size)
+    assert shapes["backbone"]["fc6"]["kernel"].shape == (36 * 16, 256)
 
 
 def test_flax_initialiser():
-    params = init(
-        make_model({"name": "alexnet", "initializer": "lecun_normal"}, num_outputs=10), 64
-    )
-    for name, layer in params.items():
+    for name, layer in layers(Classifier(10, initializer="lecun_normal", width=0.5).init()):
         fan_in = np.prod(layer["kernel"].shape[:-1])
         assert not layer["bias"].any(), name
         assert np.asarray(layer["kernel"]).std() == pytest.approx(fan_in**-0.5, rel=0.02), name
-    with pytest.raises(InputError, match="model.initializer: unknown 'lecun'; .*lecun_normal"):
-        init(make_model({"name": "alexnet", "initializer": "lecun"}, num_outputs=10), 64)
 
 
 def test_initial_weights_have_pytorchs_distribution():
-    params = init(make_model({"name": "alexnet", "width": 0.25}, num_outputs=10), 64)
-    for name, layer in params.items():
+    for name, layer in layers(Classifier(10, width=0.25).init()):
         fan_in = np.prod(layer["kernel"].shape[:-1])
         bound = 1 / np.sqrt(fan_in)
         weights = np.asarray(layer["kernel"]).ravel()
@@ -79,12 +75,12 @@ def test_adaptive_pool_matches_a_plain_loop(size):
     np.testing.assert_allclose(adaptive_average_pool(jnp.asarray(x), 6), expected, atol=1e-6)
 
 
-def test_dropout_hangs_on_the_examples_key_alone():
-    model = make_model({"name": "alexnet", "width": 0.0625}, num_outputs=3)
-    params = {"params": init(model, 64)}
+def test_dropout_depends_only_on_the_records_key():
+    model = Classifier(3, width=0.0625)
+    params = model.init()
     images = jnp.asarray(RNG.normal(size=(4, 64, 64, 3)), jnp.float32)
     keys = jax.random.split(jax.random.key(1), 4)
-    apply = jax.jit(model.apply)
+    apply = jax.jit(model)
     whole = apply(params, images, keys)
     half = apply(params, images[2:], keys[2:])
     np.testing.assert_allclose(whole[2:], half, rtol=1e-5, atol=1e-6)
@@ -95,12 +91,28 @@ def test_bfloat16_computes_roughly_the_same():
     images = jnp.asarray(RNG.normal(size=(2, 64, 64, 3)), jnp.float32)
     outputs = []
     for dtype in ("float32", "bfloat16"):
-        model = make_model({"name": "alexnet", "width": 0.25, "dtype": dtype}, num_outputs=5)
-        params = init(model, 64)
-        assert params["conv1"]["kernel"].dtype == jnp.float32
-        outputs.append(jax.jit(model.apply)({"params": params}, images))
+        model = Classifier(5, width=0.25, dtype=dtype)
+        params = model.init()
+        assert params["backbone"]["conv1"]["kernel"].dtype == jnp.float32
+        outputs.append(jax.jit(model)(params, images))
         assert outputs[-1].dtype == jnp.float32
     np.testing.assert_allclose(*outputs, atol=0.02)
+
+
+def test_recomputing_activations_changes_nothing():
+    model = Classifier(3, width=0.0625)
+    params, images = model.init(), jnp.asarray(RNG.normal(size=(2, 64, 64, 3)), jnp.float32)
+    whole = jax.jit(jax.grad(lambda params: (model(params, images) ** 2).sum()))
+    remat = jax.checkpoint(model, policy=keep_blocks_only())
+    again = jax.jit(jax.grad(lambda params: (remat(params, images) ** 2).sum()))
+    assert again.lower(params).as_text().count("convolution") > whole.lower(params).as_text().count(
+        "convolution"
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        whole(params),
+        again(params),
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,9 +120,12 @@ def test_bfloat16_computes_roughly_the_same():
     [
         ({"name": "alexnett"}, "did you mean 'alexnet'"),
         ({"name": "alexnet", "widht": 1.0}, "did you mean 'width'"),
-        ({"name": "alexnet", "dtype": "float16"}, "model.dtype: 'float16' is not one of"),
+        ({"name": "alexnet", "dtype": "float16"}, "model.dtype must be one of .*float16"),
+        ({"name": "alexnet", "initializer": "lecun"}, "model.initializer must be one of"),
+        ({"name": "alexnet", "dropout": 1.0}, "model.dropout must be < 1, got 1.0"),
+        ({"name": "alexnet", "width": float("nan")}, "model.width must be > 0, got nan"),
     ],
 )
 def test_mistakes_are_named(config, said):
     with pytest.raises(InputError, match=said):
-        make_model(config, num_outputs=2)
+        check_model(config)

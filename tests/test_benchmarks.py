@@ -1,4 +1,4 @@
-"""The benchmarks run; what they measure is no test."""
+"""Tests that the benchmarks run. What they measure is not tested."""
 
 from __future__ import annotations
 

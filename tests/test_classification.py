@@ -3,23 +3,33 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ssljax.errors import InputError
-from ssljax.tasks import make_task
+from ssljax.methods import make_method
+from ssljax.methods.method import Context, DataSpec
+from ssljax.settings.errors import InputError
 from ssljax.training.metrics import MetricSums
+
+pytestmark = pytest.mark.quick
 
 RNG = np.random.default_rng(0)
 
 
+def classification(classes):
+    return make_method({"name": "classification"}, DataSpec(64, num_classes=classes))
+
+
+def context(labels):
+    return Context({"label": labels}, None, None, {}, 0.0)
+
+
 def test_loss_and_metrics_match_a_plain_loop():
-    task = make_task({"name": "classification"}, data_image_size=64, num_classes=7)
+    method = classification(7)
     outputs = RNG.normal(size=(50, 7)).astype(np.float32)
     outputs[:5] = 0  # ties
     labels = RNG.integers(0, 6, 50)  # class 6 never occurs
-    batch = {"label": labels}
     sums = MetricSums()
     for start in range(0, 50, 20):
-        part = {"label": labels[start : start + 20]}
-        metrics = task.metrics(outputs[start : start + 20], part)
+        part = context(labels[start : start + 20])
+        metrics = method.metrics(outputs[start : start + 20], part)
         sums.add({name: (v.sum(axis=0), w.sum(axis=0)) for name, (v, w) in metrics.items()})
 
     hits = {1: 0, 3: 0, 5: 0}
@@ -36,26 +46,24 @@ def test_loss_and_metrics_match_a_plain_loop():
         assert means[f"top{k}"] == pytest.approx(count / 50)
     expected = np.mean([np.mean(right) for right in by_class.values()])
     assert means["class_mean"] == pytest.approx(expected)
-    np.testing.assert_allclose(task.loss(outputs, batch), losses, rtol=1e-5)
+    np.testing.assert_allclose(method.loss(outputs, context(labels)), losses, rtol=1e-5)
 
 
-def test_floor_names_the_most_frequent_classes():
-    task = make_task({"name": "classification"}, data_image_size=64, num_classes=8)
+def test_chance_names_the_most_frequent_classes():
     labels = np.repeat([5, 2, 0, 1, 7, 3], [10, 6, 5, 4, 3, 2])
-    floor = task.floor(labels)
-    assert floor == pytest.approx({"top1": 10 / 30, "top3": 21 / 30, "top5": 28 / 30,
-                                   "class_mean": 1 / 6})  # fmt: skip
+    expected = {"top1": 10 / 30, "top3": 21 / 30, "top5": 28 / 30, "class_mean": 1 / 6}
+    assert classification(8).chance(labels) == pytest.approx(expected)
 
 
 def test_a_data_set_without_labels_is_refused():
     with pytest.raises(InputError, match="needs labels of at least two classes"):
-        make_task({"name": "classification"}, data_image_size=64)
+        classification(0)
 
 
 def test_unknown_names_name_the_nearest():
-    with pytest.raises(InputError, match=r"task.name: .*did you mean 'jigsaw'\?"):
-        make_task({"name": "jigsew"}, data_image_size=64)
-    with pytest.raises(InputError, match=r"task.tiles: .*did you mean 'tile'\?"):
-        make_task({"name": "jigsaw", "tiles": 3}, data_image_size=64)
-    with pytest.raises(InputError, match=r"task.gap: expected int, got '3'"):
-        make_task({"name": "jigsaw", "gap": "3"}, data_image_size=64)
+    with pytest.raises(InputError, match=r"method.name: .*did you mean 'jigsaw'\?"):
+        make_method({"name": "jigsew"}, DataSpec(64))
+    with pytest.raises(InputError, match=r"method.tiles: .*did you mean 'tile'\?"):
+        make_method({"name": "jigsaw", "tiles": 3}, DataSpec(64))
+    with pytest.raises(InputError, match=r"method.gap: expected int as in 0, got '3'"):
+        make_method({"name": "jigsaw", "gap": "3"}, DataSpec(64))

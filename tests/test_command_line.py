@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from ssljax.training.interruption import Interruption
-from ssljax.training.run_folder import read_metrics
-from tests import kills
+from ssljax.devices.signals import Interruption
+from ssljax.runs.metrics_log import read_metrics
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT
 
-ENTRY_POINTS = ["train", "evaluate", "study", "predict", "weights", "compile", "data.prepare"]
+ENTRY_POINTS = ["train", "evaluate", "study", "predict", "weights", "compile", "prepare"]
 
 
 def command(*arguments: str) -> list[str]:
@@ -49,6 +47,7 @@ def test_help_explains_and_needs_no_jax(module):
     )
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -65,7 +64,7 @@ def test_help_explains_and_needs_no_jax(module):
          "unknown key epoch: did you mean 'epochs'?"),
         (["train", "--workdir=x", "--config=/nowhere/jigsaw.py"], "no file /nowhere/jigsaw.py"),
         (["train", "--workdir=x", "--config=configs/jigsaw.py", "--config.epochs.x=3"],
-         "unknown key epochs.x: it stands below a value"),
+         "unknown key epochs.x: the key before it is a value"),
         (["train", "--workdir=x", "--config=configs/jigsaw.py", "--config.epochs=many"],
          "--config.epochs=many: invalid literal"),
         (["train", "--workdir=x", "--config.epochs=3"], "--config=FILE is missing"),
@@ -77,16 +76,21 @@ def test_help_explains_and_needs_no_jax(module):
         (["evaluate", "--workdir=tests"], "tests is not a run folder"),
         (["predict", "--workdir=tests"], "no IMAGE given"),
         (["compile", "--config=configs/jigsaw.py", "--topology=v5e:3x4"],
-         "--topology: 'v5e:3x4' is no known CHIP:SHAPE; known are v5e: 1x1, 2x2, 2x4, 4x4"),
+         "--topology: 'v5e:3x4' is not a known CHIP:SHAPE; known are v5e: 1x1, 2x2, 2x4, 4x4"),
         (["compile", "--config=configs/jigsaw.py", "--topology=v9"],
          "known are v4: 1x1x1, 2x2x1"),
         (["compile", "--config=configs/jigsaw.py", "--config.parallelism=pmap"],
-         "parallelism: pmap is not compiled ahead of time; use jit"),
-        (["data.prepare", "--dataset=mnist"], "unknown data set 'mnist'"),
-        (["data.prepare", "--dataset=deep_fashion/slides", "--data_dir=/none"],
-         "--source is missing"),
-        (["data.prepare", "--dataset=deep_fashion/slides", "--source=/none", "--data_dir=/none"],
-         "/none is not a folder"),
+         "parallelism: pmap cannot be compiled ahead of time; use jit"),
+        (["train", "--workdir=x", "--config=configs/pretrain.py:method=jigsew"],
+         "method=jigsew: unknown; did you mean 'jigsaw'?"),
+        (["train", "--workdir=x", "--config=configs/jigsaw.py", "--config.model.name=alexnett"],
+         "model.name: unknown model 'alexnett'; did you mean 'alexnet'"),
+        (["train", "--workdir=x", "--config=configs/jigsaw.py", "--config.model.width=-1"],
+         "model.width must be > 0, got -1.0"),
+        (["train", "--workdir=x", "--config=configs/jigsaw.py", "--plugin=no_such_module"],
+         "--plugin: no_such_module cannot be imported: ModuleNotFoundError"),
+        (["prepare"], "--source is missing"),
+        (["prepare", "--source=/none", "--data_dir=/none"], "--source: /none is not a folder"),
     ],
 )  # fmt: skip
 def test_a_users_mistake_ends_in_one_line_and_code_2(arguments, said):
@@ -96,33 +100,39 @@ def test_a_users_mistake_ends_in_one_line_and_code_2(arguments, said):
     assert not (REPOSITORY / "x").exists()
 
 
-def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
-    """Ctrl-C, SIGTERM and SIGKILL at random moments; the same command goes on each time."""
-    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
-    arguments = kills.command(undisturbed, data_dir, epochs=15)
-    subprocess.run(arguments, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
-    arguments = [*kills.command(folder, data_dir, epochs=15), "--config.data.workers=2"]
-    rng = random.Random(0)
-    for number, writing in (
-        (signal.SIGTERM, False), (signal.SIGKILL, True), (signal.SIGINT, True),
-        (signal.SIGKILL, False), (signal.SIGKILL, True),
-    ):  # fmt: skip
-        result = kills.kill(arguments, folder, number, rng.random() / 4, writing)
-        for _ in range(3 if writing and number == signal.SIGKILL else 0):
-            if result["unfinished"]:
-                break
-            result = kills.kill(arguments, folder, number, 0, writing)
-        assert result["unfinished"] or not writing or number != signal.SIGKILL
-        if number == signal.SIGKILL:
-            assert result["exit code"] == -signal.SIGKILL
-            continue
-        assert result["seconds"] < 15
-        assert result["exit code"] == 128 + number, result["errors"]
-        assert "a checkpoint was saved at step" in result["errors"]
-        assert "Traceback" not in result["errors"]
-    subprocess.run(arguments, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
-    assert kills.same(folder, undisturbed)
-    assert len(json.loads((folder / "environment.json").read_text())) >= 6
+@pytest.mark.quick
+def test_the_list_of_commands_and_the_version():
+    text = subprocess.run(
+        [sys.executable, "-m", "ssljax"], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(f"  {name} " in text for name in ENTRY_POINTS)
+    version = [sys.executable, "-m", "ssljax", "--version"]
+    assert subprocess.run(version, capture_output=True, text=True).stdout == "ssljax 0.1.0\n"
+    wrong = subprocess.run([sys.executable, "-m", "ssljax", "x"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "unexpected argument 'x'" in wrong.stderr
+
+
+def test_a_method_and_a_model_of_the_users_own(data_dir, tmp_path):
+    """They train, resume, are evaluated, and other runs start from them."""
+    flags = [f"--config.data.data_dir={data_dir}", "--plugin=tests.plugin", "--config.epochs=1"]
+    folder = f"--workdir={tmp_path / 'run'}"
+    done = run(
+        "train", "--config=tests/tiny.py:jigsaw", folder, *flags, "--config.method.name=follow",
+        "--config.model.name=small_net", "--config.method.queue=40", "--config.data.workers=1",
+    )  # fmt: skip
+    assert "width=0.0625 is left out" in done.stderr
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["method"] == {"name": "follow", "queue": 40}
+    assert config["model"]["width"] == 8
+    assert "size" in run("evaluate", folder, "--plugin=tests.plugin").stdout
+    said = run("evaluate", folder, code=2).stderr
+    assert "unknown method 'follow'" in said
+    assert "--plugin=MODULE" in said
+    run(
+        "train", "--config=tests/tiny.py:classification,small_net", *flags,
+        f"--workdir={tmp_path / 'next'}", f"--config.init_from={tmp_path / 'run'}",
+    )  # fmt: skip
 
 
 def test_a_run_goes_on_with_another_number_of_devices(pretext_run, data_dir, tmp_path):
@@ -145,32 +155,33 @@ def test_a_run_goes_on_with_another_number_of_devices(pretext_run, data_dir, tmp
 
 
 def test_from_deep_fashions_folder_to_a_prediction(tmp_path):
-    """Prepare, full-size AlexNet at 227 pixels on both tasks, evaluate, predict."""
+    """Prepare, AlexNet at 227 pixels with both methods, evaluate, predict."""
     from tests.deep_fashion_folder import write_folder
 
     write_folder(tmp_path / "source", images=60, longest=300)
     data = f"--data_dir={tmp_path / 'tfds'}"
     source = f"--source={tmp_path / 'source'}"
-    table = run("data.prepare", "--dataset=deep_fashion/slides", source, data).stdout
+    table = run("prepare", source, data).stdout
     assert "pretext_train               24        4" in table
-    again = run("data.prepare", "--dataset=deep_fashion/slides", source, data).stdout
-    assert "already prepared" in again
+    again = run("prepare", source, data).stdout
+    assert "is prepared already" in again
 
     settings = [
         f"--config.data.data_dir={tmp_path / 'tfds'}", "--config.epochs=1", "--config.batch_size=8",
+        "--config.model.width=0.25",
     ]  # fmt: skip
     pretext, downstream = tmp_path / "pretext", tmp_path / "downstream"
     run("train", "--config=configs/jigsaw.py:3x3", f"--workdir={pretext}", *settings)
     done = run(
         "train", "--config=configs/classification.py", f"--workdir={downstream}", *settings,
-        f"--config.init_from={pretext}", "--config.init_layers=conv*,fc6,fc7",
+        f"--config.init_from={pretext}", "--config.init_layers=backbone",
     )  # fmt: skip
     assert "fc7/kernel" in done.stderr.split("fresh")[0]
-    assert "fresh    fc8/bias, fc8/kernel" in done.stderr
+    assert "fresh    head/bias, head/kernel" in done.stderr
     table = run("evaluate", f"--workdir={downstream}").stdout
     assert "4 examples, best checkpoint" in table
-    picture = str(tmp_path / "source/Img/img/Some_Tee/img_00000060.jpg")
-    assert picture in run("predict", f"--workdir={downstream}", picture).stdout
+    image = str(tmp_path / "source/Img/img/Some_Tee/img_00000060.jpg")
+    assert image in run("predict", f"--workdir={downstream}", image).stdout
     assert "tiles_placed" in run("evaluate", f"--workdir={pretext}").stdout
 
 

@@ -8,10 +8,10 @@ import shutil
 import pytest
 
 from ssljax import load_run
-from ssljax.errors import InputError
-from ssljax.models import torch_weights
+from ssljax.runs.metrics_log import MetricsLog, read_metrics
+from ssljax.runs.transfer import load_alexnet
+from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
-from ssljax.training.run_folder import MetricsLog, read_metrics
 from tests.conftest import REPOSITORY
 from tests.fuzz import __main__ as fuzzer
 
@@ -22,7 +22,7 @@ FOUND = sorted((REPOSITORY / "tests/fuzz/found").glob("*.pth"))
 def test_weights_that_broke_pytorchs_reader(path):
     pytest.importorskip("torch", reason="needs the extra `torch`")
     with pytest.raises(InputError, match=f"{path.name} cannot be read as a state dict of tensors"):
-        torch_weights.load_alexnet(path)
+        load_alexnet(path)
 
 
 def test_weights_whose_storages_have_other_names(tmp_path):
@@ -35,7 +35,7 @@ def test_weights_whose_storages_have_other_names(tmp_path):
     assert data.count(key) == 2  # in the state dict, and in the list of storages
     path.write_bytes(data.replace(key, key[::-1], 1))
     with pytest.raises(InputError, match=r"old.pth cannot be read as a state dict of tensors"):
-        torch_weights.load_alexnet(path)
+        load_alexnet(path)
 
 
 @pytest.fixture
@@ -43,16 +43,19 @@ def run(classification_run, tmp_path):
     return shutil.copytree(classification_run, tmp_path / "run")
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]", "null", '{"task": 3}', '{"task": {"name": "x"}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[1]", "null", '{"format": 1, "method": 3}', '{"format": 1, "method": {"name": "x"}}'],
+)
 def test_a_config_that_is_none(run, text):
     (run / "config.json").write_text(text)
     with pytest.raises(InputError, match=r"config.json"):
         load_run(run)
 
 
-def test_a_config_of_an_earlier_version_gets_the_defaults_of_new_settings(run):
+def test_settings_that_a_config_lacks_have_their_defaults(run):
     config = json.loads((run / "config.json").read_text())
-    del config["validate_every_epochs"], config["data"]["cache"]
+    del config["validate_every_epochs"], config["data"]["cache"], config["model"]["dropout"]
     (run / "config.json").write_text(json.dumps(config))
     assert load_run(run).run.config.data.cache == ""
 
@@ -95,7 +98,7 @@ def test_metrics_with_a_damaged_row_lose_none(run, damage):
         ),
         ("metadata/metadata", "{}"),
         ("metadata/metadata", "[1, 2]"),
-        ("metadata/metadata", '{"class_names": [1]}'),
+        ("metadata/metadata", '{"format": 1, "class_names": [1]}'),
         ("params/_METADATA", "{"),
         ("params/manifest.ocdbt", ""),
     ],

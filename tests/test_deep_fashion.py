@@ -10,11 +10,14 @@ import time
 import pytest
 import tensorflow_datasets as tfds
 
-from ssljax.data.deep_fashion_lists import read_listing
-from ssljax.data.prepare import prepare_deep_fashion, summary
 from ssljax.data.records import open_builder, open_records
-from ssljax.errors import InputError
+from ssljax.data.sets.deep_fashion.lists import read_listing
+from ssljax.data.sets.deep_fashion.preparation import prepare as prepare_deep_fashion
+from ssljax.prepare import prepare, summary
+from ssljax.settings.errors import InputError
 from tests.deep_fashion_folder import write_folder, write_list
+
+pytestmark = pytest.mark.quick
 
 
 @pytest.fixture
@@ -75,10 +78,45 @@ def test_slides_splits_match_a_plain_loop(source, tmp_path):
 def test_preparing_twice_writes_once(source, tmp_path):
     builder = prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
     files = {path: path.stat().st_mtime_ns for path in pathlib.Path(builder.data_path).iterdir()}
-    again = prepare_deep_fashion("slides", "", str(tmp_path / "d"))
+    again = prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
     assert files == {path: path.stat().st_mtime_ns for path in files}
     assert summary(again) == summary(builder)
     assert "pretext_train               24        4" in summary(builder)
+
+
+def test_the_command_recognises_the_folder_and_names_the_data_set(source, tmp_path):
+    builder = prepare(str(source), data_dir=str(tmp_path / "d"), name="clothes")
+    assert pathlib.Path(builder.data_path) == tmp_path / "d/clothes/slides/1.0.0"
+    assert len(open_records("clothes/slides", "train", str(tmp_path / "d"))) > 0
+    official = prepare(str(source), data_dir=str(tmp_path / "d"), format="deep_fashion/official")
+    assert pathlib.Path(official.data_path) == tmp_path / "d/deep_fashion/official/1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"source": "/none"}, "--source: /none is not a folder"),
+        ({"source": "."}, r"--source: . is not recognised.*--format=FORMAT"),
+        ({"format": "deep_fashion"}, "--format: unknown format 'deep_fashion'; did you mean"),
+        ({"name": "My Clothes"}, "--name must be lower-case letters, digits and _"),
+        ({"data_dir": "gs://bucket/d"}, "data sets are written to disks"),
+    ],
+)
+def test_mistakes_in_the_command_are_named(source, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        prepare(**{"source": str(source), "data_dir": str(tmp_path / "d"), **arguments})
+    assert not (tmp_path / "d").exists()
+
+
+def test_labels_are_kept_beside_the_records(source, tmp_path, monkeypatch):
+    prepare_deep_fashion("official", str(source), str(tmp_path / "d"))
+    folder = tmp_path / "d/deep_fashion/official/1.0.0"
+    assert len(list(folder.glob("*.array_record-*.label.npy"))) == 3
+    records = open_records("deep_fashion/official", "train[2:]", str(tmp_path / "d"))
+    expected = [records[index][1] for index in range(len(records))]
+    monkeypatch.setattr(type(records), "_parse", None)  # no record is read
+    assert records.labels().tolist() == expected
 
 
 def replace(path: pathlib.Path, old: str, new: str) -> None:
@@ -95,7 +133,7 @@ MISTAKES = {
     ),
     "no annotation folder": (
         lambda s: (s / "Anno").rename(s / "Other"),
-        "list_category_img.txt is neither in Anno nor in Anno_coarse",
+        "there is no Anno/list_category_img.txt or Anno_coarse/list_category_img.txt",
     ),
     "count": (
         lambda s: replace(s / "Anno/list_category_img.txt", "60\n", "61\n"),
@@ -111,7 +149,7 @@ MISTAKES = {
             for path in (s / "Anno/list_category_img.txt", s / "Anno/list_bbox.txt",
                          s / "Eval/list_eval_partition.txt")
         ],
-        "line 3: image name 'img/../../secret.jpg' leaves the folder",
+        "line 3: image name 'img/../../secret.jpg' points outside the folder",
     ),
     "category": (
         lambda s: replace(s / "Anno/list_category_img.txt", " 1\n", " 7\n"),
@@ -148,7 +186,7 @@ MISTAKES = {
     ),
     "not in the partition": (
         lambda s: replace(s / "Eval/list_eval_partition.txt", "img_00000004", "img_99999999"),
-        "line 6: img/Some_Blouse/img_00000004.jpg does not stand in list_eval_partition.txt",
+        "line 6: img/Some_Blouse/img_00000004.jpg is not listed in list_eval_partition.txt",
     ),
     "listed twice": (
         lambda s: replace(s / "Anno/list_category_img.txt", "img_00000002", "img_00000001"),
@@ -191,15 +229,15 @@ def test_bad_images_are_counted_and_the_first_ten_named(source, tmp_path):
     message = str(error.value)
     assert "12 images cannot be used" in message
     assert "img_00000001.jpg missing" in message
-    assert "img_00000002.jpg is no whole image" in message
-    assert "img_00000010.jpg is no whole image" in message
+    assert "img_00000002.jpg is not a whole image" in message
+    assert "img_00000010.jpg is not a whole image" in message
     assert "img_00000011.jpg" not in message
     assert "and 2 more" in message
     assert "--skip_bad_images" in message
     assert not (tmp_path / "d").exists()
 
 
-def test_bad_images_are_skipped_on_request_and_move_no_other(source, tmp_path, capsys):
+def test_skipping_bad_images_moves_no_other_image(source, tmp_path, capsys):
     prepare_deep_fashion("slides", str(source), str(tmp_path / "whole"))
     spoil_images(source)
     prepare_deep_fashion("slides", str(source), str(tmp_path / "rest"), skip_bad=True)
@@ -234,7 +272,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(source, tmp_path):
 
 def test_no_tensorflow_is_imported(source, tmp_path):
     code = (
-        "import sys; from ssljax.data.prepare import prepare_deep_fashion as p\n"
+        "import sys; from ssljax.data.sets.deep_fashion.preparation import prepare as p\n"
         f"p('official', {str(source)!r}, {str(tmp_path / 'd')!r})\n"
         "assert 'tensorflow' not in sys.modules"
     )
@@ -254,19 +292,19 @@ def test_an_absolute_image_name_is_refused(source, tmp_path):
         }
         key = "e" if "Eval" in name else "b" if "bbox" in name else "l"
         write_list(source / name, header, [row[key]])
-    with pytest.raises(InputError, match="'/etc/passwd' leaves the folder"):
+    with pytest.raises(InputError, match="'/etc/passwd' points outside the folder"):
         prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
 
 
-def test_nothing_is_written_where_no_image_is_left(source, tmp_path):
+def test_nothing_is_written_if_no_image_is_left(source, tmp_path):
     for path in (source / "Img/img").glob("*/*.jpg"):
         path.write_bytes(b"no image")
-    with pytest.raises(InputError, match="no image of the split .* can be used; is .* whole"):
+    with pytest.raises(InputError, match="no image of the split .* can be used; is .* complete"):
         prepare_deep_fashion("slides", str(source), str(tmp_path / "d"), skip_bad=True)
     assert not (tmp_path / "d").exists()
 
 
-def test_what_a_killed_preparation_left_is_cleared_away(source, tmp_path):
+def test_the_files_of_a_killed_preparation_are_removed(source, tmp_path):
     parent = tmp_path / "d" / "deep_fashion" / "slides"
     for name, age in (("incomplete.OLD_1.0.0", 7200), ("incomplete.NEW_1.0.0", 0)):
         (parent / name).mkdir(parents=True)

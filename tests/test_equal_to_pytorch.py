@@ -1,4 +1,4 @@
-"""Against PyTorch, where it is installed (the extra `torch`)."""
+"""Against PyTorch and torchvision."""
 
 from __future__ import annotations
 
@@ -11,21 +11,30 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from ssljax import load_run, weights
+from ssljax import load_run, train_config, weights
 from ssljax.data.images import square
-from ssljax.errors import InputError
-from ssljax.models import make_model, torch_weights
-from ssljax.tasks import make_task
-from ssljax.training.optimizers import adam, step_decay, warmup
+from ssljax.methods import make_method
+from ssljax.methods.method import DataSpec
+from ssljax.methods.parameter_groups import ParameterGroup
+from ssljax.models.torch import alexnet_layout
+from ssljax.runs.transfer import load_alexnet
+from ssljax.settings.errors import InputError
+from ssljax.training.optimizers import make_optimizer
+from ssljax.training.schedules import cosine, step_decay, warmup
+from tests import references
+from tests.networks import Classifier
 
-torch = pytest.importorskip("torch", reason="needs the extra `torch`")
-safetensors_torch = pytest.importorskip("safetensors.torch", reason="needs the extra `torch`")
+torch = references.load("torch")
+torchvision = references.load("torchvision")
+safetensors_torch = references.load("safetensors.torch")
+
+pytestmark = pytest.mark.reference
 
 RNG = np.random.default_rng(0)
 
 
 def torch_alexnet(num_classes: int, width: float = 1.0):
-    """torchvision's AlexNet, which has no build for every platform that PyTorch has."""
+    """torchvision's AlexNet at any width."""
     nn = torch.nn
     c = [round(width * channels) for channels in (64, 192, 384, 256, 256, 4096)]
     model = nn.Module()
@@ -50,13 +59,13 @@ def test_logits_and_gradients(size, width):
     torch.manual_seed(0)
     theirs = torch_alexnet(7, width=width)
     state = {name: tensor.detach().numpy() for name, tensor in theirs.state_dict().items()}
-    params = torch_weights.from_state_dict(state)
-    ours = make_model({"name": "alexnet", "width": width, "dtype": "float32"}, num_outputs=7)
+    params = alexnet_layout.from_state_dict(state)
+    ours = Classifier(7, width=width)
     images = RNG.normal(size=(2, size, size, 3)).astype(np.float32)
     labels = np.array([3, 5])
 
     def loss(params):
-        logits = ours.apply({"params": params}, images)
+        logits = ours(params, images)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), logits
 
@@ -64,7 +73,7 @@ def test_logits_and_gradients(size, width):
     expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2)))
     torch.nn.functional.cross_entropy(expected, torch.from_numpy(labels)).backward()
     np.testing.assert_allclose(logits, expected.detach().numpy(), atol=1e-5)
-    back = torch_weights.to_state_dict(gradients)
+    back = alexnet_layout.to_state_dict(gradients)
     for name, parameter in theirs.named_parameters():
         scale = float(parameter.grad.abs().max())
         np.testing.assert_allclose(
@@ -74,15 +83,14 @@ def test_logits_and_gradients(size, width):
 
 @pytest.mark.parametrize("size", [224, 227])
 def test_torchvisions_own_alexnet(size):
-    torchvision = pytest.importorskip("torchvision", exc_type=(ImportError, RuntimeError))
     theirs = torchvision.models.alexnet(weights=None, num_classes=7).eval()
     state = {name: tensor.detach().numpy() for name, tensor in theirs.state_dict().items()}
-    params = torch_weights.from_state_dict(state)
-    ours = make_model({"name": "alexnet", "dtype": "float32"}, num_outputs=7)
+    params = alexnet_layout.from_state_dict(state)
+    ours = Classifier(7)
     images = RNG.normal(size=(2, size, size, 3)).astype(np.float32)
     expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2))).detach().numpy()
-    np.testing.assert_allclose(ours.apply({"params": params}, images), expected, atol=1e-5)
-    back = {k: torch.from_numpy(v) for k, v in torch_weights.to_state_dict(params).items()}
+    np.testing.assert_allclose(ours(params, images), expected, atol=1e-5)
+    back = {k: torch.from_numpy(v) for k, v in alexnet_layout.to_state_dict(params).items()}
     theirs.load_state_dict(back, strict=True)
 
 
@@ -90,9 +98,8 @@ def test_initial_weights_have_the_same_distribution():
     """A two-sample test for every layer's kernel and bias."""
     torch.manual_seed(0)
     theirs = torch_alexnet(100, width=0.25).state_dict()
-    model = make_model({"name": "alexnet", "width": 0.25}, num_outputs=100)
-    fresh = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
-    for name, values in torch_weights.to_state_dict(fresh["params"]).items():
+    fresh = Classifier(100, width=0.25).init()
+    for name, values in alexnet_layout.to_state_dict(fresh).items():
         result = scipy.stats.ks_2samp(values.ravel()[:100_000], theirs[name].ravel()[:100_000])
         assert result.pvalue > 1e-4, name
         scale = float(theirs[name].abs().max())
@@ -103,19 +110,19 @@ def test_initial_weights_have_the_same_distribution():
 def test_crop_resize_and_normalise(height, width):
     """PyTorch resizes in float; Pillow rounds to whole grey levels after each of two passes."""
     small = RNG.integers(0, 256, (height // 10, width // 10, 3), np.uint8)
-    picture = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
-    task = make_task({"name": "classification"}, data_image_size=108, num_classes=2)
-    pixels = square(Image.fromarray(picture), 108, None)
+    image = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+    method = make_method({"name": "classification"}, DataSpec(108, num_classes=2))
+    pixels = square(Image.fromarray(image), 108, None)
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    cropped = torch.from_numpy(picture[top : top + side, left : left + side].transpose(2, 0, 1))
+    cropped = torch.from_numpy(image[top : top + side, left : left + side].transpose(2, 0, 1))
     resized = torch.nn.functional.interpolate(
         cropped[None].float(), (108, 108), mode="bilinear", antialias=True, align_corners=False
     )[0]
     expected = resized.numpy().transpose(1, 2, 0)
     assert np.abs(pixels - expected).max() <= 1.01
     assert np.abs(pixels - expected).mean() < 0.35
-    normalised = task.inputs({"image": pixels[None]})[0]
+    normalised = method.inputs({"image": pixels[None]}, None, train=False)[0]
     reference = (torch.from_numpy(pixels / 255) - 0.5) / 0.5
     np.testing.assert_allclose(normalised, reference, atol=1e-6)
 
@@ -124,8 +131,8 @@ def test_crop_resize_and_normalise(height, width):
 def test_adam_with_l2_and_step_decay(dtype, tolerance):
     """A least-squares problem: 200 steps over 8 epochs.
 
-    In float32 the two may differ by 1e-4 of a parameter or loss: roundings of the gradient pass
-    through Adam's division by its own size.
+    In float32 the two may differ by 1e-4 of a parameter or loss: Adam divides the gradient by its
+    own size, and its rounding with it.
     """
     rng = np.random.default_rng(0)
     inputs, targets = rng.normal(size=(30, 5)).astype(dtype), rng.normal(size=(30, 2)).astype(dtype)
@@ -134,14 +141,16 @@ def test_adam_with_l2_and_step_decay(dtype, tolerance):
     optimizer = torch.optim.Adam([weight], lr=0.02, weight_decay=1e-3)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.3)
     with jax.enable_x64(dtype is np.float64):
-        ours = adam(step_decay(0.02, 2, 0.3, steps_per_epoch=25), 1e-3, 0.9, 0.999, 1e-8)
-        params = jax.numpy.asarray(start)
+        config = train_config()
+        config.optimizer.learning_rate, config.schedule.every_epochs = 0.02, 2
+        ours = make_optimizer(config, steps_per_epoch=25)
+        params = {"w": jax.numpy.asarray(start)}
         state = ours.init(params)
 
         @jax.jit
         def step(params, state):
             value, gradient = jax.value_and_grad(
-                lambda w: jax.numpy.mean((inputs @ w - targets) ** 2)
+                lambda params: jax.numpy.mean((inputs @ params["w"] - targets) ** 2)
             )(params)
             updates, state = ours.update(gradient, state, params)
             return optax.apply_updates(params, updates), state, value
@@ -155,7 +164,80 @@ def test_adam_with_l2_and_step_decay(dtype, tolerance):
             assert float(value) == pytest.approx(loss.item(), rel=tolerance)
             if index % 25 == 24:
                 scheduler.step()
-        np.testing.assert_allclose(params, weight.detach().numpy(), rtol=tolerance)
+        np.testing.assert_allclose(params["w"], weight.detach().numpy(), rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_groups_of_parameters(name):
+    """Frozen ones, no decay for biases, another learning rate for a layer; PyTorch has groups."""
+    rng = np.random.default_rng(0)
+    start = {
+        "backbone": {"w": rng.normal(size=(4, 4)), "b": rng.normal(size=4)},
+        "head": {"w": rng.normal(size=(4, 2)), "b": rng.normal(size=2)},
+        "frozen": {"w": rng.normal(size=(4, 4))},
+    }
+    inputs = rng.normal(size=(20, 4))
+    tensors = {
+        f"{part} {leaf}": torch.nn.Parameter(torch.from_numpy(value.copy()))
+        for part, leaves in start.items()
+        for leaf, value in leaves.items()
+    }
+    settings = {"lr": 0.05} if name == "adam" else {"lr": 0.05, "momentum": 0.9}
+    optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[name](
+        [
+            {"params": [tensors["backbone w"]], "weight_decay": 0.1},
+            {"params": [tensors["backbone b"]], "weight_decay": 0.0},
+            {"params": [tensors["head w"]], "weight_decay": 0.05, "lr": 0.005},
+            {"params": [tensors["head b"]], "weight_decay": 0.0, "lr": 0.005},
+        ],
+        **settings,
+    )
+    config = train_config()
+    config.optimizer.name, config.optimizer.momentum = name, settings.get("momentum", 0.0)
+    config.optimizer.learning_rate, config.optimizer.weight_decay = 0.05, 0.1
+    config.optimizer.decay_biases_and_norms = False
+    config.schedule.name = "constant"
+    config.frozen_layers = "frozen"
+    groups = (
+        ParameterGroup("*", learning_rate=7.0),  # the later group takes the head from it
+        ParameterGroup("backbone", learning_rate=lambda epochs: 1.0 + 0 * epochs),
+        ParameterGroup("head", learning_rate=0.1, weight_decay=0.5),
+    )
+
+    def loss(params, x, power):
+        hidden = x @ params["backbone"]["w"] @ params["frozen"]["w"] + params["backbone"]["b"]
+        return power(hidden @ params["head"]["w"] + params["head"]["b"]).mean()
+
+    with jax.enable_x64(True):
+        ours = make_optimizer(config, steps_per_epoch=10, groups=groups)
+        params = jax.tree.map(jax.numpy.asarray, start)
+        state = ours.init(params)
+        for _ in range(30):
+            gradients = jax.grad(loss)(params, inputs, lambda y: y**4)
+            updates, state = ours.update(gradients, state, params)
+            params = optax.apply_updates(params, updates)
+            nested = {
+                part: {leaf: tensors[f"{part} {leaf}"] for leaf in leaves}
+                for part, leaves in start.items()
+            }
+            optimizer.zero_grad()
+            loss(nested, torch.from_numpy(inputs), lambda y: y**4).backward()
+            optimizer.step()
+    for key, tensor in tensors.items():
+        part, leaf = key.split()
+        np.testing.assert_allclose(params[part][leaf], tensor.detach().numpy(), rtol=1e-8)
+    np.testing.assert_array_equal(params["frozen"]["w"], start["frozen"]["w"])
+
+
+def test_cosine_decay():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.02)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50, eta_min=0.001)
+    with jax.enable_x64(True):
+        ours = cosine(0.02, 0.001, total_steps=50)
+        for step in range(51):
+            assert float(ours(step)) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-9)
+            optimizer.step()
+            scheduler.step()
 
 
 @pytest.mark.parametrize("warmup_steps", [2, 10, 37])
@@ -181,8 +263,8 @@ def test_a_file_of_weights_round_trips(tmp_path):
     theirs = torch_alexnet(11, width=0.125)
     for name, options in (("new.pth", {}), ("old.pth", {"_use_new_zipfile_serialization": False})):
         torch.save(theirs.state_dict(), tmp_path / name, **options)
-        params = torch_weights.load_alexnet(tmp_path / name)
-        back = torch_weights.to_state_dict(params)
+        params = load_alexnet(tmp_path / name)
+        back = alexnet_layout.to_state_dict(params)
         for key, tensor in theirs.state_dict().items():
             np.testing.assert_array_equal(back[key], tensor.numpy())
 
@@ -199,11 +281,11 @@ def test_weights_go_through_a_run_folder_and_back(tmp_path, container):
     names = ("a", "b", "c", "d", "e")
     weights.import_weights(source, tmp_path / "run", names)
     model = load_run(tmp_path / "run")
-    pictures = [RNG.integers(0, 256, (224, 224, 3), np.uint8) for _ in range(3)]
-    normalised = (np.stack(pictures) / 255 - weights.IMAGENET_MEAN) / weights.IMAGENET_STD
+    images = [RNG.integers(0, 256, (224, 224, 3), np.uint8) for _ in range(3)]
+    normalised = (np.stack(images) / 255 - weights.IMAGENET_MEAN) / weights.IMAGENET_STD
     expected = theirs(torch.from_numpy(normalised.transpose(0, 3, 1, 2)).float())
-    np.testing.assert_allclose(model.outputs(pictures), expected.detach().numpy(), atol=1e-5)
-    assert {name for name, _ in model.classify(pictures)[0]} == set(names)
+    np.testing.assert_allclose(model.outputs(images), expected.detach().numpy(), atol=1e-5)
+    assert {name for name, _ in model.classify(images)[0]} == set(names)
 
     file = tmp_path / f"ours.{suffix}"
     weights.export_weights(tmp_path / "run", file, "best")
@@ -218,7 +300,7 @@ def test_weights_go_through_a_run_folder_and_back(tmp_path, container):
     )
     for function, arguments, said in (
         (weights.export_weights, (tmp_path / "run", file, "best"), "exists already"),
-        (weights.export_weights, (tmp_path / "run", tmp_path / "x.onnx", ""), "ends in .pth"),
+        (weights.export_weights, (tmp_path / "run", tmp_path / "x.onnx", ""), "must end in .pth"),
         (weights.export_weights, (tmp_path / "run", tmp_path / "no/x.pth", ""), "cannot write"),
         (weights.import_weights, (source, tmp_path / "run"), "exists already"),
         (weights.import_weights, (source, tmp_path / "new", names[:4]),
@@ -252,7 +334,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
     ):
         write(tmp_path / name)
         with pytest.raises(InputError, match=f"{name} cannot be read"):
-            torch_weights.load_alexnet(tmp_path / name)
+            load_alexnet(tmp_path / name)
     assert not (tmp_path / "ran").exists()
 
 
@@ -263,7 +345,7 @@ def test_files_of_other_content_are_refused(tmp_path):
     state["head.weight"] = torch.zeros(2)
     torch.save(state, tmp_path / "other.pth")
     with pytest.raises(InputError) as error:
-        torch_weights.load_alexnet(tmp_path / "other.pth")
+        load_alexnet(tmp_path / "other.pth")
     for said in ("missing classifier.6.bias", "extra head.weight", "features.0.weight has shape"):
         assert said in str(error.value)
     torch.save([1, 2], tmp_path / "list.pth")
@@ -271,4 +353,4 @@ def test_files_of_other_content_are_refused(tmp_path):
     (tmp_path / "text.safetensors").write_text("hello")
     for name in ("list.pth", "text.pth", "text.safetensors", "none.pth", "w.onnx"):
         with pytest.raises(InputError, match=name):
-            torch_weights.load_alexnet(tmp_path / name)
+            load_alexnet(tmp_path / name)

@@ -11,20 +11,24 @@ from PIL import Image
 from ssljax import evaluate, load_run
 from ssljax.data import images
 from ssljax.data.order import record_rng
-from ssljax.errors import InputError
+from ssljax.models.network import variables
+from ssljax.settings.errors import InputError
+from ssljax.training.loop import train
 
 
 def one_by_one(model, split):
     """Logits of every record of a split, each computed alone."""
     records = model.run.records(split)
-    apply = jax.jit(lambda pixels, draws: model.run.model.apply(
-        {"params": model.params}, model.run.task.inputs({"image": pixels, **draws})
+    method, network = model.run.method, model.run.evaluation_network()
+    apply = jax.jit(lambda pixels, draws: network.apply(
+        variables(model.params, {}), method.inputs({"image": pixels, **draws}, None, train=False),
+        method=method.outputs,
     ))  # fmt: skip
     outputs, labels, draws = [], [], []
     for index in range(len(records)):
         data, label = records[index]
-        pixels = images.square(images.decode(data), model.run.task.image_size, None)
-        draw = model.run.task.draw(label, record_rng(model.run.config.seed, index, None), False)
+        pixels = images.square(images.decode(data), method.image_size, None)
+        draw = method.draw(record_rng(model.run.config.seed, index, None))
         outputs.append(np.asarray(apply(pixels[None], jax.tree.map(lambda x: x[None], draw)))[0])
         labels.append(label)
         draws.append(draw)
@@ -48,7 +52,7 @@ def test_classification_equals_a_plain_loop(classification_run):
     by_class = np.diag(confusion) / confusion.sum(axis=1)
     assert result["metrics"]["class_mean"] == pytest.approx(by_class.mean(), rel=1e-12)
     counts = sorted(np.bincount(labels, minlength=10), reverse=True)
-    assert result["floor"]["top3"] == sum(counts[:3]) / 133
+    assert result["chance"]["top3"] == sum(counts[:3]) / 133
 
     path = classification_run / "evaluation" / f"images_300_433_-step-{result['step']}.json"
     assert json.loads(path.read_text()) == result
@@ -69,10 +73,10 @@ def test_a_pretext_run_equals_a_plain_loop(pretext_run):
     assert result["metrics"]["mse"] == pytest.approx(np.mean(errors), rel=1e-5)
     assert result["metrics"]["tiles_placed"] == np.mean(placed)
     assert result["metrics"]["puzzles_solved"] == np.mean(solved)
-    assert result["floor"]["tiles_placed"] == 0.25
+    assert result["chance"]["tiles_placed"] == 0.25
 
 
-def test_the_table_puts_guessing_beside_each_metric(classification_run):
+def test_the_table_puts_chance_beside_each_metric(classification_run):
     text = evaluate.describe(evaluate.evaluate(classification_run))
     assert re.search(r"top3 +0\.\d{4} +0\.\d{4}", text)
     assert "133 examples, best checkpoint" in text
@@ -90,3 +94,13 @@ def test_what_is_no_run_folder_is_named(tmp_path):
     (tmp_path / "config.json").write_text("[1")
     with pytest.raises(InputError, match="config.json cannot be read"):
         evaluate.evaluate(tmp_path)
+
+
+def test_a_method_without_classes_or_chance_is_evaluated(make_config, tmp_path):
+    config = make_config("follow,small_net")
+    config.epochs = 1
+    train(config, tmp_path)
+    result = evaluate.evaluate(tmp_path)
+    assert "confusion" not in result
+    assert result["chance"] == {}
+    assert re.search(r"(?m)^size +0\.\d{4}$", evaluate.describe(result))

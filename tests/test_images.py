@@ -11,6 +11,8 @@ from PIL import Image
 
 from ssljax.data import fast_images, images
 
+pytestmark = pytest.mark.quick
+
 RNG = np.random.default_rng(0)
 SMOOTH = np.kron(RNG.integers(0, 256, (5, 7, 3)), np.ones((8, 8, 1))).astype(np.uint8)
 

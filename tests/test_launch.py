@@ -20,6 +20,8 @@ import yaml
 
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.quick
+
 LAUNCH = REPOSITORY / "launch"
 SCHEMAS = pathlib.Path(__file__).parent / "schemas"
 SCRIPTS = {path.name: path.read_text() for path in sorted(LAUNCH.glob("*.sh"))}

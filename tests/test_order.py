@@ -1,45 +1,70 @@
 from __future__ import annotations
 
 import collections
+import itertools
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssljax.data.order import PADDING, Order, record_rng
+from ssljax.data.order import Order, record_rng
+
+pytestmark = pytest.mark.quick
 
 shapes = st.tuples(st.integers(1, 60), st.sampled_from([1, 2, 4]), st.integers(1, 6))
 
 
 def records_of(order, epoch):
-    return [int(record) for at, records in order if at == epoch for record in records]
+    steps = order.steps_per_epoch
+    own = [order[index] for index in range(epoch * steps, (epoch + 1) * steps)]
+    assert {step.epoch for step in own} == {epoch}
+    return [int(record) for step in own for record in step.records]
 
 
 @given(shapes, st.integers(1, 3), st.booleans(), st.integers(0, 9))
-def test_every_epoch_holds_every_record_once_then_padding(shape, epochs, shuffle, seed):
+def test_every_epoch_holds_every_record_once_then_its_first_ones_again(
+    shape, epochs, shuffle, seed
+):
     num_records, processes, share = shape
     order = Order(num_records, processes * share, epochs, shuffle, seed)
-    assert len(list(order)) == len(order) == epochs * order.steps_per_epoch
+    assert len(order) == epochs * order.steps_per_epoch
     for epoch in range(epochs):
         records = records_of(order, epoch)
         assert len(records) == order.steps_per_epoch * order.batch_size
         assert sorted(records[:num_records]) == list(range(num_records))
-        assert set(records[num_records:]) <= {PADDING}
+        repeated = itertools.cycle(records[:num_records])
+        assert records == list(itertools.islice(repeated, len(records)))
+        first = epoch * order.steps_per_epoch
+        masks = np.concatenate([order[first + i].mask for i in range(order.steps_per_epoch)])
+        assert masks.tolist() == [True] * num_records + [False] * (len(records) - num_records)
         if not shuffle:
             assert records[:num_records] == list(range(num_records))
 
 
 @given(shapes, st.integers(0, 9))
+@hypothesis.settings(max_examples=20)
 def test_processes_share_the_same_global_batches(shape, seed):
     num_records, processes, share = shape
     batch = processes * share
     alone = list(Order(num_records, batch, 2, True, seed))
-    parts = [list(Order(num_records, batch, 2, True, seed, p, processes)) for p in range(processes)]
-    for (epoch, records), *shares in zip(alone, *parts, strict=True):
-        assert {at for at, _ in shares} == {epoch}
-        assert [len(part) for _, part in shares] == [share] * processes
-        np.testing.assert_array_equal(np.concatenate([part for _, part in shares]), records)
+    parts = [
+        list(Order(num_records, batch, 2, True, seed, process_index=p, process_count=processes))
+        for p in range(processes)
+    ]
+    for step, *shares in zip(alone, *parts, strict=True):
+        assert {part.epoch for part in shares} == {step.epoch}
+        assert [len(part.records) for part in shares] == [share] * processes
+        for name in ("records", "mask"):
+            together = np.concatenate([getattr(part, name) for part in shares])
+            np.testing.assert_array_equal(together, getattr(step, name))
+
+
+def test_repeated_records_count_where_the_loss_compares_examples():
+    steps = list(Order(5, 4, 1, False, count_repeated=True))
+    assert [step.records.tolist() for step in steps] == [[0, 1, 2, 3], [4, 0, 1, 2]]
+    assert all(step.mask.all() for step in steps)
 
 
 def test_epochs_and_seeds_differ():
@@ -49,7 +74,7 @@ def test_epochs_and_seeds_differ():
 
 def test_first_places_are_uniform():
     count = collections.Counter(
-        Order(4000, 8, 1, True, seed)[0][1][0] // 500 for seed in range(2000)
+        Order(4000, 8, 1, True, seed)[0].records[0] // 500 for seed in range(2000)
     )
     assert set(count) == set(range(8))
     chi_square = sum((n - 250) ** 2 / 250 for n in count.values())

@@ -5,15 +5,19 @@ import numpy as np
 import pytest
 
 from ssljax.data import images, pipeline
-from ssljax.data.order import PADDING, Order, record_rng
-from ssljax.data.pictures import Pictures, open_pictures
-from ssljax.data.prepare import prepare_deep_fashion
+from ssljax.data.cache import open_images
+from ssljax.data.image_source import ImageSource
+from ssljax.data.order import Order, record_rng
 from ssljax.data.records import open_records
-from ssljax.errors import InputError
-from ssljax.tasks import make_task
+from ssljax.data.sets.deep_fashion.preparation import prepare as prepare_deep_fashion
+from ssljax.methods import make_method
+from ssljax.methods.method import DataSpec
+from ssljax.settings.errors import InputError
 from tests.deep_fashion_folder import write_folder
 
-TASK = make_task({"name": "jigsaw", "grid": 2, "tile": 16, "gap": 2}, data_image_size=32)
+pytestmark = pytest.mark.quick
+
+METHOD = make_method({"name": "jigsaw", "grid": 2, "tile": 16, "gap": 2}, DataSpec(32))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,8 @@ def read(records, **options):
     settings = {
         "batch_size": 8, "epochs": 2, "seed": 1, "train": True, "random_crop": True, "threads": 2,
     }  # fmt: skip
-    return list(pipeline.batches(Pictures(records, 32), TASK, **{**settings, **options}))
+    source = ImageSource(records, 32)
+    return list(pipeline.batches(source, METHOD.draw, **{**settings, **options}))
 
 
 def assert_same(left, right):
@@ -44,26 +49,26 @@ def test_threads_change_nothing(records, threads):
 
 @pytest.mark.parametrize("decoding", ["exact", "fast"])
 @pytest.mark.parametrize(("dataset", "tile"), [("oblong", 16), ("square", 16), ("square", 14)])
-def test_keeping_decoded_pictures_changes_nothing(
+def test_keeping_decoded_images_changes_nothing(
     records, data_dir, monkeypatch, dataset, tile, decoding
 ):
     if dataset == "square":
         records = open_records("fashion_mnist_10k", "images[:50]", data_dir)  # 28 px
-    task = make_task({"name": "jigsaw", "grid": 2, "tile": tile}, data_image_size=2 * tile)
-    [kept] = open_pictures("ram", records, size=2 * tile, decoding=decoding)
+    draw = make_method({"name": "jigsaw", "grid": 2, "tile": tile}, DataSpec(2 * tile)).draw
+    [kept] = open_images("ram", records, size=2 * tile, decoding=decoding)
     settings = {"batch_size": 8, "epochs": 3, "seed": 1, "train": True, "random_crop": True}
-    fresh = list(pipeline.batches(Pictures(records, 2 * tile, decoding), task, **settings))
-    assert_same(list(pipeline.batches(kept, task, **settings)), fresh)
+    fresh = list(pipeline.batches(ImageSource(records, 2 * tile, decoding), draw, **settings))
+    assert_same(list(pipeline.batches(kept, draw, **settings)), fresh)
     monkeypatch.setattr(
         type(records), "read", lambda self, indices: iter(indices[:0])
     )  # nothing is read again
-    assert_same(list(pipeline.batches(kept, task, **settings)), fresh)
+    assert_same(list(pipeline.batches(kept, draw, **settings)), fresh)
 
 
-def test_pictures_that_do_not_fit_into_memory_are_refused(records, monkeypatch):
-    monkeypatch.setattr("ssljax.data.pictures.available_memory", lambda: 10_000)
+def test_images_that_do_not_fit_into_memory_are_refused(records, monkeypatch):
+    monkeypatch.setattr("ssljax.data.cache.available_memory", lambda: 10_000)
     with pytest.raises(InputError, match=r"data.cache: 30 .* 1e-05 GB are available"):
-        open_pictures("ram", records, size=32, decoding="exact")
+        open_images("ram", records, size=32, decoding="exact")
 
 
 def test_any_step_can_be_the_first(records):
@@ -74,16 +79,14 @@ def test_batches_match_a_plain_loop(records):
     batches = read(records, seed=3)
     order = Order(len(records), 8, 2, shuffle=True, seed=3)
     assert len(order) == len(batches)
-    for (epoch, places), batch in zip(order, batches, strict=True):
-        for row, record in enumerate(places.tolist()):
-            assert batch["mask"][row] == (record != PADDING)
+    for (epoch, numbers, mask), batch in zip(order, batches, strict=True):
+        np.testing.assert_array_equal(batch["mask"], mask)
+        for row, record in enumerate(numbers.tolist()):
             assert batch["record"][row] == record
-            if record == PADDING:
-                continue
             rng = record_rng(3, record, epoch)
             data, label = records[record]
             image = images.square(images.decode(data), 32, rng)
-            draws = TASK.draw(label, rng, True)
+            draws = METHOD.draw(rng)
             np.testing.assert_array_equal(batch["image"][row], image)
             np.testing.assert_array_equal(batch["permutation"][row], draws["permutation"])
             np.testing.assert_array_equal(batch["offsets"][row], draws["offsets"])
@@ -95,7 +98,6 @@ def by_record(batches):
         (int(record), index // (len(batches) // 2)): batch["permutation"][row].tolist()
         for index, batch in enumerate(batches)
         for row, record in enumerate(batch["record"])
-        if record != PADDING
     }
 
 

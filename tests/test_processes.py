@@ -13,10 +13,10 @@ import time
 
 import pytest
 
-from ssljax.errors import InputError
+from ssljax.devices import distributed
 from ssljax.evaluate import evaluate
-from ssljax.training import distributed
-from ssljax.training.run_folder import read_metrics
+from ssljax.runs.metrics_log import read_metrics
+from ssljax.settings.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT, being_written, same
 
@@ -67,7 +67,7 @@ class Launched:
 
 def flags(folder, data_dir):
     return [
-        "--config=tests/tiny.py:jigsaw",
+        "--config=tests/tiny.py:jigsaw,small_net",
         f"--workdir={folder}",
         f"--config.data.data_dir={data_dir}",
         "--config.epochs=4",
@@ -158,7 +158,7 @@ def test_a_run_folder_that_is_not_shared_is_refused(data_dir, tmp_path):
         "--workdir=run",
         f"--config.data.data_dir={data_dir}",
     ]
-    code = "from ssljax.training import processes; processes._VISIBLE = 1\n"
+    code = "from ssljax.devices import processes; processes._VISIBLE = 1\n"
     code += "from ssljax.train import cli; cli()"
     codes, said = Launched(2, code, *command, folders=folders).end()
     assert codes == [2, 2], said
@@ -168,10 +168,13 @@ def test_a_run_folder_that_is_not_shared_is_refused(data_dir, tmp_path):
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"JAX_NUM_PROCESSES": "2"}, "needs JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID beside it"),
+        (
+            {"JAX_NUM_PROCESSES": "2"},
+            "needs JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID: set all three",
+        ),
         (("host:1", "2", "2"), "JAX_PROCESS_ID=2 of JAX_NUM_PROCESSES=2"),
         (("host:1", "two", "0"), "JAX_NUM_PROCESSES=two"),
-        (("host", "2", "0"), "JAX_COORDINATOR_ADDRESS=host is no HOST:PORT"),
+        (("host", "2", "0"), "JAX_COORDINATOR_ADDRESS=host must be HOST:PORT"),
     ],
 )
 def test_what_a_launcher_says_is_checked(monkeypatch, variables, message):
@@ -187,7 +190,7 @@ def test_what_a_launcher_says_is_checked(monkeypatch, variables, message):
 
 
 def test_it_is_said_who_is_waited_for():
-    script = "from ssljax.training import distributed as d; d._PATIENCE = 2; d.join()"
+    script = "from ssljax.devices import distributed as d; d._PATIENCE = 2; d.join()"
     environment = {
         **ENVIRONMENT,
         "PYTHONPATH": str(REPOSITORY),

@@ -13,17 +13,20 @@ import jax
 import numpy as np
 import pytest
 
-from ssljax.data import pipeline, reader_processes
-from ssljax.data.pictures import Pictures, open_pictures
-from ssljax.data.prepare import prepare_deep_fashion
+from ssljax.data import pipeline
+from ssljax.data.cache import open_images
+from ssljax.data.image_source import ImageSource
+from ssljax.data.readers import reader_processes
 from ssljax.data.records import Records, open_records
-from ssljax.errors import InputError, TrainingFailed
-from ssljax.tasks import Task, make_task
-from ssljax.tasks.jigsaw import Jigsaw
+from ssljax.data.sets.deep_fashion.preparation import prepare as prepare_deep_fashion
+from ssljax.methods import make_method
+from ssljax.methods.jigsaw import Jigsaw
+from ssljax.methods.method import DataSpec, Method
+from ssljax.settings.errors import InputError, TrainingFailed
 from tests.conftest import REPOSITORY
 from tests.deep_fashion_folder import write_folder
 
-TASK = make_task({"name": "jigsaw", "grid": 2, "tile": 16, "gap": 2}, data_image_size=32)
+METHOD = make_method({"name": "jigsaw", "grid": 2, "tile": 16, "gap": 2}, DataSpec(32))
 MANY = 10_000  # epochs
 
 
@@ -35,18 +38,19 @@ def folder(tmp_path_factory) -> pathlib.Path:
     return folder / "tfds"
 
 
-def read(folder, task: Task = TASK, decoding: str = "fast", **options):
+def read(folder, method: Method = METHOD, decoding: str = "fast", **options):
     records = open_records("deep_fashion/official", "train", str(folder))
     settings = {
         "batch_size": 8, "epochs": MANY, "seed": 1, "train": True, "random_crop": True,
         "workers": 2,
     }  # fmt: skip
-    return pipeline.batches(Pictures(records, 32, decoding), task, **{**settings, **options})
+    source = ImageSource(records, 32, decoding)
+    return pipeline.batches(source, method.draw, **{**settings, **options})
 
 
 @pytest.fixture(scope="module")
 def processes(folder):
-    """Two that have begun to work."""
+    """Two that are ready."""
     batches = read(folder)
     next(batches)
     shared = reader_processes.shared(2)
@@ -90,14 +94,14 @@ def test_memory_that_jax_uses_is_not_filled_again(folder, processes):
             assert_same([jax.device_get(device)], [host])
 
 
-def test_kept_pictures_are_read_by_threads(folder):
+def test_cached_images_are_read_by_threads(folder):
     records = open_records("deep_fashion/official", "train", str(folder))
-    [kept] = open_pictures("ram", records, size=32, decoding="fast")
+    [kept] = open_images("ram", records, size=32, decoding="fast")
     before = children()
     settings = {"batch_size": 8, "epochs": 1, "seed": 1, "train": True}
-    batches = list(pipeline.batches(kept, TASK, workers=3, **settings))
+    batches = list(pipeline.batches(kept, METHOD.draw, workers=3, **settings))
     assert children() == before
-    assert_same(batches, list(pipeline.batches(kept, TASK, **settings)))
+    assert_same(batches, list(pipeline.batches(kept, METHOD.draw, **settings)))
 
 
 class Cut(Records):
@@ -110,25 +114,25 @@ class Cut(Records):
 
 def test_a_record_that_cannot_be_decoded_is_named(folder, processes):
     records = open_records("deep_fashion/official", "train", str(folder))
-    pictures = Pictures(Cut(**vars(records)), 32)
+    source = ImageSource(Cut(**vars(records)), 32)
     settings = {"batch_size": 8, "epochs": 1, "seed": 1, "train": False}
     with pytest.raises(InputError, match="deep_fashion/official, split train: record 2: "):
-        list(pipeline.batches(pictures, TASK, workers=2, **settings))
-    next(read(folder))  # the processes go on
+        list(pipeline.batches(source, METHOD.draw, workers=2, **settings))
+    next(read(folder))  # the processes continue
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Faulty(Jigsaw):
-    def draw(self, label, rng, train):
+    def draw(self, rng):
         if rng.random() < 0.1:
             raise ZeroDivisionError("a bug")
-        return super().draw(label, rng, train)
+        return super().draw(rng)
 
 
 def test_a_bug_comes_with_its_traceback(folder, processes):
-    task = Faulty(grid=2, tile=16, data_image_size=32)
+    method = Faulty(grid=2, tile=16, data=DataSpec(32))
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*in draw.*ZeroDivisionError: a bug"):
-        list(read(folder, task=task, epochs=10))
+        list(read(folder, method=method, epochs=10))
 
 
 def test_a_process_that_dies_ends_the_reading(folder, processes):
@@ -151,7 +155,7 @@ def test_a_process_that_dies_ends_the_reading(folder, processes):
 SCRIPT = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-from ssljax.data import reader_processes
+from ssljax.data.readers import reader_processes
 from tests.test_reader_processes import read
 batches = read(sys.argv[1])
 next(batches)
@@ -177,7 +181,7 @@ for batch in batches:
     ],
 )
 def test_nothing_is_left_behind(folder, how, number, code, errors):
-    """However the process ends; the signal goes to its whole group, as a terminal's does."""
+    """The signal goes to the whole process group, as a terminal's does."""
     before = sorted(os.listdir("/dev/shm"))
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(folder), how],

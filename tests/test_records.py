@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ssljax.data import fashion_mnist_10k, images
+from ssljax.data import images
 from ssljax.data.records import NO_LABEL, open_records
-from ssljax.errors import InputError
+from ssljax.data.sets import fashion_mnist_10k
+from ssljax.settings.errors import InputError
+
+pytestmark = pytest.mark.quick
 
 
 class Unlabelled(tfds.core.GeneratorBasedBuilder):
-    """Pictures without labels."""
+    """Images without labels."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -42,15 +45,15 @@ def unlabelled(tmp_path_factory) -> str:
     return folder
 
 
-def test_the_embedded_data_set_is_the_shipped_files(data_dir):
+def test_the_embedded_data_set_holds_the_files_of_the_package(data_dir):
     records = open_records("fashion_mnist_10k", "images", data_dir)
-    pictures, labels = fashion_mnist_10k.read_idx()
+    embedded, labels = fashion_mnist_10k.read_idx()
     assert len(records) == 10_000
-    shipped = {picture.tobytes(): label for picture, label in zip(pictures, labels, strict=True)}
+    expected = {image.tobytes(): label for image, label in zip(embedded, labels, strict=True)}
     for index in range(0, 10_000, 97):
         data, label = records[index]
         grey = np.asarray(images.decode(data))[..., 0]
-        assert shipped[grey.tobytes()] == label
+        assert expected[grey.tobytes()] == label
     classes = np.bincount([records[index][1] for index in range(1000)], minlength=10)
     assert classes.min() > 60  # mixed, so that slices hold every class
 
@@ -74,7 +77,7 @@ def test_a_data_set_without_labels(unlabelled):
     ("dataset", "split", "options", "said"),
     [
         ("fashion_mnst_10k", "images", {}, "no data set 'fashion_mnst_10k' is prepared in"),
-        ("deep_fashion/slides", "train", {}, "prepare it with `python -m ssljax.data.prepare`"),
+        ("deep_fashion/slides", "train", {}, "prepare it with `python -m ssljax.prepare`"),
         ("fashion_mnist_10k", "train", {}, r"split 'train' of .*\['images'\].*10000"),
         ("fashion_mnist_10k", "images[5%", {}, "Unrecognized split format"),
         ("fashion_mnist_10k", "images[:0]", {}, "images"),

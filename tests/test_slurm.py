@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ssljax.training.run_folder import read_metrics
+from ssljax.runs.metrics_log import read_metrics
 from tests import slurm_cluster
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT, same

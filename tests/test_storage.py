@@ -18,14 +18,16 @@ import jax
 import numpy as np
 import pytest
 
-from ssljax import storage
-from ssljax.data import fashion_mnist_10k
 from ssljax.data.records import open_records
-from ssljax.errors import InputError
+from ssljax.data.sets import fashion_mnist_10k
 from ssljax.evaluate import evaluate, result_path, save
-from ssljax.trained_model import load_run
+from ssljax.files import storage
+from ssljax.runs.metrics_log import read_metrics
+from ssljax.runs.trained_model import load_run
+from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
-from ssljax.training.run_folder import read_metrics
+
+pytestmark = pytest.mark.quick
 
 TIMED = {"images_per_second", "input_wait"}
 
@@ -121,7 +123,7 @@ def test_evaluating_and_starting_from_a_bucket(remote_run, make_config, bucket):
     assert json.loads(path.read_text()) == result
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     config = make_remote(make_config, bucket, epochs=1)
-    config.init_from, config.init_layers = remote_run, "conv*"
+    config.init_from, config.init_layers = remote_run, "backbone/conv*"
     train(config, f"{bucket}/started")
     report = json.loads((storage.path(f"{bucket}/started", "test") / "init.json").read_text())
     assert report["from"].startswith(f"{remote_run} (classification, best")
@@ -134,7 +136,7 @@ def test_a_damaged_checkpoint_in_a_bucket_is_put_aside(make_config, bucket, capf
     last, before = sorted(int(path.name) for path in (checkpoints / "latest").iterdir())[::-1]
     (checkpoints / "latest" / str(last) / "params" / "manifest.ocdbt").unlink()
     train(make_remote(make_config, bucket), workdir)
-    assert f"going on from step {before}" in capfd.readouterr().err
+    assert f"continuing from step {before}" in capfd.readouterr().err
     assert (checkpoints / "damaged" / str(last) / "params" / "_METADATA").exists()
     assert (checkpoints / "latest" / str(last) / "params" / "manifest.ocdbt").exists()
     assert untimed(workdir)[-1]["step"] == last
@@ -156,7 +158,7 @@ def test_what_a_bucket_lacks_is_named(make_config, bucket):
     with pytest.raises(InputError, match="no data set 'fashion_mnist_10k' is prepared in gs://"):
         open_records("fashion_mnist_10k", "images", f"{bucket}/none")
     config = make_remote(make_config, bucket)
-    for source, fault in (("none", "neither a run folder nor"), ("w.pth", "read from disks")):
+    for source, fault in (("none", "neither a run folder nor"), ("w.pth", "must be on a disk")):
         config.init_from = f"{bucket}/{source}"
         with pytest.raises(InputError, match=f"init_from: {bucket}/{source}.*{fault}"):
             train(config, f"{bucket}/never")
@@ -194,7 +196,7 @@ def test_without_gcsfs_the_command_says_what_to_install():
     done = command(code, "--workdir=gs://bucket/run")
     assert done.returncode == 2
     assert "--workdir: gs:// needs gcsfs" in done.stderr
-    assert done.stderr.endswith("`pip install ssljax[gcs]`\n")
+    assert done.stderr.endswith("`pip install -e '.[gcs]'`\n")
     assert done.stderr.count("\n") == 1
 
 
@@ -202,12 +204,14 @@ def test_without_gcsfs_the_command_says_what_to_install():
 def test_other_object_storage_is_refused(name, make_config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = make_config("classification")
-    with pytest.raises(InputError, match=f"--workdir: {name[:3]}.* gs:// alone; name a folder"):
+    with pytest.raises(
+        InputError, match=f"--workdir: {name[:3]}.* support gs:// only; mount the storage"
+    ):
         train(config, name)
     with pytest.raises(InputError, match="--workdir: "):
         load_run(name)
     config.data.data_dir = name
-    with pytest.raises(InputError, match="data.data_dir: .* gs:// alone"):
+    with pytest.raises(InputError, match="data.data_dir: .* support gs:// only"):
         train(config, "run")
     assert not list(tmp_path.iterdir())
 
@@ -218,9 +222,9 @@ def test_addresses_without_a_bucket_are_refused():
 
 
 def test_data_sets_are_not_prepared_in_a_bucket():
-    code = "from ssljax.data.prepare import cli; cli()"
+    code = "from ssljax.prepare import cli; cli()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "--dataset=fashion_mnist_10k", "--data_dir=gs://bucket/tfds"],
+        [sys.executable, "-c", code, "--source=fashion_mnist_10k", "--data_dir=gs://bucket/tfds"],
         capture_output=True,
         text=True,
     )

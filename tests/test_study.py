@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from ssljax import config_files, study
-from ssljax.config import arm_config, setting_config
-from ssljax.errors import InputError, Interrupted
-from ssljax.report import page
-from ssljax.training.run_folder import read_metrics
+from ssljax import arm_config, setting_config, study
+from ssljax.runs.metrics_log import read_metrics
+from ssljax.settings import config_files
+from ssljax.settings.errors import InputError, Interrupted
+from ssljax.studies.results import best, chosen
 from tests.conftest import REPOSITORY
 
 
@@ -36,13 +36,13 @@ class Page(html.parser.HTMLParser):
     def __init__(self, text: str):
         super().__init__()
         self.links, self.words, self.open = [], [], []
-        self.pictures = 0
+        self.images = 0
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         if tag not in ("meta", "img", "path", "use", "rect", "br"):
             self.open.append(tag)
-        self.pictures += tag == "img"
+        self.images += tag == "img"
         for key, value in attrs:
             if key in ("src", "href", "xlink:href"):
                 self.links.append(value)
@@ -82,7 +82,7 @@ def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
     assert list(results["arms"]) == ["random", "puzzle"]  # imagenet needs a file of weights
     assert results["seeds"] == [0, 1]
     for arm in results["arms"].values():
-        summary = page.chosen(arm)
+        summary = chosen(arm)
         tests = [run["test"]["top1"] for run in summary["runs"]]
         assert summary["mean"]["top1"] == statistics.mean(tests)
         assert summary["std"]["top1"] == statistics.stdev(tests)
@@ -97,10 +97,10 @@ def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
 
     html_page = Page((tmp_path / "report.html").read_text())
     assert html_page.open == []
-    assert html_page.pictures >= 3 * 8 + 8
+    assert html_page.images >= 3 * 8 + 8
     assert all(link.startswith(("data:image/", "#")) for link in html_page.links)
     text = " ".join(html_page.words)
-    for said in ("52.2", "47.4", "puzzle ends", "2 seeds", "of 4 right", "guessing", "±"):
+    for said in ("52.2", "47.4", "puzzle ends", "2 seeds", "of 4 right", "chance", "a talk", "±"):
         assert said in text, said
 
 
@@ -136,10 +136,11 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
 ):
     config.unlock().seeds = 2
     config.label_fractions, config.label_epochs = (1.0, 0.25), (2, 4)
+    config.reference_setting = "slides"
     config.settings.slides = setting_config(1e-4, 1e-3)
     config.settings.fast = setting_config(3e-3, 1e-5)
     config.arms.puzzle.label_fractions = (0.25,)
-    config.arms.puzzle.init_layers = "conv*,fc6,fc7"
+    config.arms.puzzle.init_layers = "backbone"
     config.arms.puzzle.axes["pretext epochs"] = 2
     config.arms.convolutions = arm_config("puzzle")
     config.arms.convolutions.label_fractions = (0.25,)
@@ -164,7 +165,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     text = " ".join(Page((tmp_path / "report.html").read_text()).words)
     gain = 100 * (
         share["settings"][share["best"]]["mean"]["top1"]
-        - page.best(results["arms"]["random"]["labels"]["0.25"])["mean"]["top1"]
+        - best(results["arms"]["random"]["labels"]["0.25"])["mean"]["top1"]
     )
     how = f"puzzle ends {abs(gain):.1f} points {'above' if gain >= 0 else 'below'} random weights"
     for said in (
@@ -177,13 +178,19 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("classification.optimizer.name", "adm", "optimizer.name: unknown optimizer 'adm'"),
-        ("classification.batch_size", 30, "30 does not divide over 4 devices"),
-        ("classification.model.width", 0.125, r"arms.puzzle: .*conv1/bias is \(4,\) in the source"),
-        ("classification.init_from", "x", "in a study, arms say where they start from"),
-        ("arms.puzzle.init_layers", "convx", "arms.puzzle: init_layers: 'convx' matches no layer"),
-        ("arms.puzzle.frozen_layers", "fc9", "arms.puzzle: frozen_layers: 'fc9' matches no layer"),
-        ("arms.puzzle.slides_arm", "pretxt", "did you mean 'pretext'"),
+        (
+            "classification.optimizer.name",
+            "adm",
+            "classification: optimizer.name must be one of 'adam', 'sgd', got 'adm'",
+        ),
+        ("classification.batch_size", 30, "30 does not divide among 4 devices"),
+        ("classification.model.width", 4, r"arms.puzzle: .*conv/bias is \(8,\) in the source"),
+        ("classification.init_from", "x", "in a study, the arms name what they start from"),
+        ("arms.puzzle.init_layers", "convx", "arms.puzzle: init_layers: 'convx' matches no parame"),
+        ("arms.puzzle.frozen_layers", "fc9", "arms.puzzle: frozen_layers: 'fc9' matches no par"),
+        ("arms.puzzle.published", "pretxt", "did you mean 'pretext'"),
+        ("reference_setting", "slow", "reference_setting: 'slow'; known: "),
+        ("published.random.top1", 52.2, "published.random must hold metrics as shares"),
         ("arms.puzzle.settings", ("quick",), "arms.puzzle.settings: 'quick'; known: "),
         ("weights_file", "/nope.pth", "/nope.pth: no such file"),
     ],

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from ssljax.data.records import open_records
 from ssljax.data.subset import label_fraction, select
-from ssljax.errors import InputError
+from ssljax.settings.errors import InputError
+
+pytestmark = pytest.mark.quick
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=200).map(np.array)
 

@@ -7,51 +7,54 @@ import pytest
 from PIL import Image
 
 import ssljax
-from ssljax.errors import InputError
+from ssljax.settings.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (80 + index, 90, 3), dtype=np.uint8) for index in range(70)]
 
 
-def test_classes_come_with_probabilities(classification_run, pictures, tmp_path):
+def test_classes_come_with_probabilities(classification_run, images, tmp_path):
     model = ssljax.load_run(classification_run)
-    results = model.classify(pictures, top=10)
+    results = model.classify(images, top=10)
     assert len(results) == 70
     for classes in results:
         assert {name for name, _ in classes} == set(model.class_names)
         values = [value for _, value in classes]
         assert values == sorted(values, reverse=True)
         assert sum(values) == pytest.approx(1, abs=1e-5)
-    path = tmp_path / "picture.png"
-    Image.fromarray(pictures[0]).save(path)
+    path = tmp_path / "image.png"
+    Image.fromarray(images[0]).save(path)
     file = io.BytesIO()
-    Image.fromarray(pictures[0]).save(file, "PNG")
-    kinds = [path, str(path), file.getvalue(), Image.fromarray(pictures[0]), pictures[0]]
+    Image.fromarray(images[0]).save(file, "PNG")
+    kinds = [path, str(path), file.getvalue(), Image.fromarray(images[0]), images[0]]
     np.testing.assert_allclose(
         model.outputs(kinds), np.tile(model.outputs(kinds[:1]), (5, 1)), rtol=1e-4
     )
 
 
-def test_features_of_a_layer(classification_run, pretext_run, pictures):
+def test_features_of_a_layer(classification_run, pretext_run, images):
     model = ssljax.load_run(classification_run)
-    assert model.features(pictures[:3], "conv5").shape == (3, 1, 1, 16)
-    assert model.features(pictures[:3], "fc6").shape == (3, 256)
-    assert (model.features(pictures[:3], "fc7") >= 0).all()
-    assert ssljax.load_run(pretext_run).features(pictures[:2], "fc8").shape == (2, 8)
+    assert model.features(images[:3], "conv5").shape == (3, 1, 1, 16)
+    assert model.features(images[:3], "fc6").shape == (3, 256)
+    assert (model.features(images[:3], "fc7") >= 0).all()
+    assert ssljax.load_run(pretext_run).features(images[:2]).shape == (2, 256)
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
         (lambda model: model.features(["x.jpg"], "conv5"), "x.jpg: No such file"),
-        (lambda model: model.features([], "conv5"), "no pictures"),
-        (lambda model: model.features([b"x"], "conv5"), "the given bytes is not an image"),
+        (lambda model: model.features([], "conv5"), "no images were given"),
+        (
+            lambda model: model.features([b"x"], "conv5"),
+            "the given bytes cannot be read as an image",
+        ),
         (lambda model: model.features([np.zeros((4, 4))], "conv5"), r"got float64\[4, 4\]"),
         (lambda model: model.features([b"x"], "conv6"), "no layer 'conv6'; did you mean"),
-        (lambda model: model.classify([b"x"]), "a run of the task jigsaw knows no classes"),
+        (lambda model: model.classify([b"x"]), "a run of the method jigsaw does not name classes"),
     ],
 )
 def test_mistakes_are_named(pretext_run, call, said):
@@ -59,13 +62,13 @@ def test_mistakes_are_named(pretext_run, call, said):
         call(ssljax.load_run(pretext_run))
 
 
-def test_an_opened_picture_is_turned_upright_like_its_file(classification_run, pictures, tmp_path):
+def test_an_opened_image_is_turned_upright_like_its_file(classification_run, images, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = tmp_path / "turned.png"
-    Image.fromarray(pictures[0]).save(path, exif=exif)
+    Image.fromarray(images[0]).save(path, exif=exif)
     model = ssljax.load_run(classification_run)
     with Image.open(path) as opened:
-        outputs = model.outputs([path, opened, pictures[0]])
+        outputs = model.outputs([path, opened, images[0]])
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4)
     assert not np.allclose(outputs[0], outputs[2], rtol=1e-4)

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.models import make_model
 from ssljax.models.winograd import convolution, saves, winograd
+from tests.networks import Classifier
+
+pytestmark = pytest.mark.quick
 
 RNG = np.random.default_rng(0)
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -55,11 +57,11 @@ def test_it_is_the_convolution(height, width, channels, outputs, size, padding):
 
 
 def convolutions(platform: str, dtype: str, width: float, size: int) -> int:
-    """How many of AlexNet's five are XLA's own where it is compiled for the platform."""
-    model = make_model({"name": "alexnet", "dtype": dtype, "width": width}, num_outputs=2)
+    """How many of AlexNet's five are XLA's own when it is compiled for the platform."""
+    model = Classifier(2, dtype=dtype, width=width)
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-    params = jax.eval_shape(model.init, jax.random.key(0), images)
-    lowered = jax.jit(model.apply).trace(params, images).lower(lowering_platforms=(platform,))
+    params = model.shapes(size)
+    lowered = jax.jit(model).trace(params, images).lower(lowering_platforms=(platform,))
     return lowered.as_text().count("stablehlo.convolution")
 
 

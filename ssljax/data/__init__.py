@@ -1,1 +1,1 @@
-"""Data sets, and the input pipeline from their records to batches."""
+"""From the records of a prepared data set to batches of uint8 images."""

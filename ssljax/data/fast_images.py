@@ -1,13 +1,13 @@
 """Decoding at the speed of libjpeg-turbo and OpenCV: `data.decoding="fast"`.
 
-Several times as fast as Pillow's exact way in `ssljax.data.images`, and not quite the same: JPEGs
-are decoded with the fast DCT and plain upsampling of colour, at a half, a quarter or an eighth of
-their size where that still covers the square asked for, and the bilinear resize is not antialiased
-where it shrinks. Files that are no plain JPEG are decoded the exact way.
+It is several times as fast as Pillow's exact decoding in `ssljax.data.images`, and the result is
+slightly different. JPEGs are decoded with the fast DCT and plain upsampling of colour, at a half, a
+quarter or an eighth of their size if that still covers the requested square. The bilinear resize is
+not antialiased when it shrinks. Files other than plain JPEGs are decoded exactly.
 
-Only the rows down to the square's lower edge are decoded: in a copy of the file the header's height
-is set to that, and the decoder stops there. Of an upright 2:3 photograph that spares a sixth of the
-work. Blocks do not depend on those below them, so the pixels are the same.
+Only the rows down to the lower edge of the square are decoded: in a copy of the file, the height in
+the header is reduced, and the decoder stops there. For an upright 2:3 photograph this saves a sixth
+of the work. No block depends on those below it, so the pixels are the same.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from ssljax.data import images
 
 # Marker, length, and of a frame header height, width and number of colours.
 _SEGMENT = struct.Struct(">HHxHHB")
-_BASELINE = 0xFFC0  # the marker of a frame that is neither progressive nor lossless
-# What may stand before it: tables, comments, and applications' notes but for EXIF.
+_BASELINE = 0xFFC0  # marks a frame that is neither progressive nor lossless
+# What may precede it: tables, comments, and application segments except EXIF.
 _PASSED = {0xFFC4, 0xFFDB, 0xFFDD, 0xFFFE, 0xFFE0, *range(0xFFE2, 0xFFF0)}
-_SCALES = (8, 4, 2)  # those that libjpeg-turbo has SIMD code for
+_SCALES = (8, 4, 2)  # libjpeg-turbo has SIMD code for these
 _FAST: dict[str, Any] = {"fastdct": True, "fastupsample": True, "min_factor": 2}
-_LARGEST = 16 * 2**20  # bytes of a decoded picture; what is larger is Pillow's to judge
+_LARGEST = 16 * 2**20  # bytes of a decoded image; larger ones are left to Pillow
 _scratch = threading.local()
 
-cv2.setNumThreads(1)  # pictures are spread over reader threads already
+cv2.setNumThreads(1)  # reader threads work in parallel already
 
 
 def square(data: bytes, rng: np.random.Generator | None, out: np.ndarray) -> None:
@@ -40,16 +40,16 @@ def square(data: bytes, rng: np.random.Generator | None, out: np.ndarray) -> Non
 
     Args:
       data: of an image file.
-      rng: draws where the square lies; None takes the centre.
-      out: uint8[size, size, 3], where the result goes.
+      rng: draws the place of the square; None takes the centre.
+      out: uint8[size, size, 3], the result.
 
     Raises:
       ImageError: see `images.decode`.
     """
     frame = _frame(data)
     if frame is None:
-        picture = np.asarray(images.decode(data))
-        resize(picture, images.square_box(*images.dimensions(picture), rng), out)
+        image = np.asarray(images.decode(data))
+        resize(image, images.square_box(*images.dimensions(image), rng), out)
         return
     place, height, width = frame
     scale, width, height = _scaled(width, height, len(out))
@@ -58,28 +58,29 @@ def square(data: bytes, rng: np.random.Generator | None, out: np.ndarray) -> Non
     if not hasattr(_scratch, "buffer"):
         _scratch.buffer = np.empty(_LARGEST, np.uint8)
     try:
-        picture = simplejpeg.decode_jpeg(
+        image = simplejpeg.decode_jpeg(
             data[:place] + rows + data[place + 2 :],
             min_height=top + side,
             min_width=width,
             buffer=_scratch.buffer,
-            strict=False,  # it would complain of the rows that are left
+            strict=False,  # the rest of the rows is left over
             **_FAST,
         )
     except ValueError:  # too large, or damaged
-        picture = np.asarray(images.decode(data))
-        side = min(side * scale, *picture.shape[:2])
+        image = np.asarray(images.decode(data))
+        side = min(side * scale, *image.shape[:2])
         left, top = (min(edge * scale, length - side) for edge, length in
-                     zip((left, top), images.dimensions(picture), strict=True))  # fmt: skip
+                     zip((left, top), images.dimensions(image), strict=True))  # fmt: skip
         box = left, top, side
-    resize(picture, box, out)
+    resize(image, box, out)
 
 
 def decode(data: bytes, size: int | None = None) -> np.ndarray:
-    """Decodes an image file's bytes, as `square` does, but whole.
+    """Decodes an image file's bytes as `square` does, but whole.
 
     Args:
-      size: of the squares that will be cut out; None decodes at the picture's own size.
+      data: of an image file.
+      size: of the squares that will be cut out; None decodes at the image's own size.
 
     Returns:
       uint8[H, W, 3].
@@ -99,26 +100,26 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
 
 
 def _scaled(width: int, height: int, size: int) -> tuple[int, int, int]:
-    """The factor by which a picture is decoded smaller, and its width and height then."""
+    """The factor by which an image is decoded smaller, and the resulting width and height."""
     scale = next((scale for scale in _SCALES if min(width, height) >= scale * size), 1)
     return scale, -(-width // scale), -(-height // scale)
 
 
-def resize(picture: np.ndarray, box: tuple[int, int, int], out: np.ndarray) -> None:
+def resize(image: np.ndarray, box: tuple[int, int, int], out: np.ndarray) -> None:
     """See `images.resize`."""
     left, top, side = box
-    picture = picture[top : top + side, left : left + side]
+    image = image[top : top + side, left : left + side]
     if side == len(out):
-        out[:] = picture
+        out[:] = image
     else:
-        cv2.resize(picture, (len(out), len(out)), dst=out, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(image, (len(out), len(out)), dst=out, interpolation=cv2.INTER_LINEAR)
 
 
 def _frame(data: bytes) -> tuple[int, int, int] | None:
-    """Where a plain JPEG's frame header has the height (two bytes), the height, and the width.
+    """The offset of the height (two bytes) in a plain JPEG's frame header, height, and width.
 
-    None for other formats, for progressive, cut or CMYK JPEGs, and for those with EXIF, which may
-    be turned.
+    None for other formats, for progressive, truncated or CMYK JPEGs, and for those with EXIF, which
+    may need to be rotated.
     """
     if not data.startswith(b"\xff\xd8") or not data.endswith(b"\xff\xd9"):
         return None

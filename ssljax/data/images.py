@@ -1,7 +1,7 @@
-"""From the bytes of an image file to a square uint8 picture: decode, crop, resize.
+"""From the bytes of an image file to a square uint8 image: decode, crop, resize.
 
-The result is Pillow's own, as torchvision's transforms would give it: exact decoding, and a
-bilinear resize that is antialiased when it shrinks.
+The result is exactly Pillow's, as torchvision's transforms give it: exact decoding, and a bilinear
+resize that is antialiased when it shrinks.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import io
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Only raster formats that Pillow decodes itself: others (EPS, say) would start other programs.
+# Raster formats that Pillow decodes itself. Others, such as EPS, would start other programs.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-Image.init()  # registers them once, where threads would race for it
+Image.init()  # registers the formats once; otherwise threads would race to do it
 
 
 class ImageError(ValueError):
@@ -21,26 +21,26 @@ class ImageError(ValueError):
 
 
 def decode(data: bytes) -> Image.Image:
-    """Decodes an image file's bytes into an upright RGB picture.
+    """Decodes an image file's bytes into an upright RGB image.
 
-    Grey, palette, CMYK and 16-bit pictures become 8-bit RGB, transparency is dropped, and an EXIF
+    Grey, palette, CMYK and 16-bit images become 8-bit RGB, transparency is dropped, and the EXIF
     orientation is applied.
 
     Raises:
-      ImageError: the bytes are no image, are cut short, or hold more pixels than Pillow allows.
+      ImageError: the bytes are not an image, are truncated, or hold more pixels than Pillow allows.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
             return upright_rgb(image)
     except UnidentifiedImageError as error:
-        raise ImageError(f"it is none of {', '.join(FORMATS)}") from error
-    except Exception as error:  # on damaged files Pillow's readers raise all sorts of errors
+        raise ImageError(f"its format is not one of {', '.join(FORMATS)}") from error
+    except Exception as error:  # on damaged files Pillow's readers raise many kinds of errors
         raise ImageError(str(error) or type(error).__name__) from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turns a loaded picture of any mode as its EXIF orientation says, into 8-bit RGB."""
+    """Applies the EXIF orientation of a loaded image and converts it to 8-bit RGB."""
     image = ImageOps.exif_transpose(image)
     if image.mode == "RGB":
         return image
@@ -51,16 +51,18 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def dimensions(picture: Image.Image | np.ndarray) -> tuple[int, int]:
+def dimensions(image: Image.Image | np.ndarray) -> tuple[int, int]:
     """Width and height."""
-    return picture.shape[1::-1] if isinstance(picture, np.ndarray) else picture.size
+    return image.shape[1::-1] if isinstance(image, np.ndarray) else image.size
 
 
 def square_box(width: int, height: int, rng: np.random.Generator | None) -> tuple[int, int, int]:
-    """Left, top and side of a square of the smaller side.
+    """Left, top and side of a square whose side is the shorter side of the image.
 
     Args:
-      rng: draws where the square lies along the longer side; None takes the centre.
+      width: of the image.
+      height: of the image.
+      rng: draws the place of the square along the longer side; None takes the centre.
     """
     side = min(width, height)
     slack = max(width, height) - side
@@ -68,34 +70,34 @@ def square_box(width: int, height: int, rng: np.random.Generator | None) -> tupl
     return (offset, 0, side) if width > height else (0, offset, side)
 
 
-def resize(picture: Image.Image | np.ndarray, box: tuple[int, int, int], out: np.ndarray) -> None:
-    """Resizes a square of a picture.
+def resize(image: Image.Image | np.ndarray, box: tuple[int, int, int], out: np.ndarray) -> None:
+    """Resizes a square of an image.
 
     Args:
-      picture: an RGB picture, or uint8[H, W, 3].
+      image: an RGB image, or uint8[H, W, 3].
       box: left, top and side of the square.
-      out: uint8[size, size, 3], where the result goes.
+      out: uint8[size, size, 3], the result.
     """
     left, top, side = box
     size = len(out)
-    if isinstance(picture, np.ndarray):
-        picture = picture[top : top + side, left : left + side]
+    if isinstance(image, np.ndarray):
+        image = image[top : top + side, left : left + side]
         if side == size:
-            out[:] = picture
+            out[:] = image
             return
-        picture = Image.fromarray(picture)
-    elif picture.size != (side, side):
-        # Cropping first keeps the resize from mixing in pixels outside of the square.
-        picture = picture.crop((left, top, left + side, top + side))
+        image = Image.fromarray(image)
+    elif image.size != (side, side):
+        # Cropping first keeps pixels outside the square out of the result.
+        image = image.crop((left, top, left + side, top + side))
     if side != size:
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    out[:] = np.asarray(picture)
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    out[:] = np.asarray(image)
 
 
 def square(
-    picture: Image.Image | np.ndarray, size: int, rng: np.random.Generator | None
+    image: Image.Image | np.ndarray, size: int, rng: np.random.Generator | None
 ) -> np.ndarray:
     """`square_box`, then `resize`: uint8[size, size, 3]."""
     out = np.empty((size, size, 3), np.uint8)
-    resize(picture, square_box(*dimensions(picture), rng), out)
+    resize(image, square_box(*dimensions(image), rng), out)
     return out

@@ -1,7 +1,7 @@
-"""Which record stands where: shuffled epochs, padded to whole batches, dealt out to processes.
+"""Which records a step reads: shuffled epochs of whole batches, divided among the processes.
 
-Everything here is arithmetic on a position, so that any step of any epoch can be read at once:
-a run that goes on needs to know nothing but its step.
+Everything here is computed from a position, so that any step of any epoch can be read directly. A
+run that resumes needs to know its step and nothing else.
 """
 
 from __future__ import annotations
@@ -10,29 +10,44 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-PADDING = -1
+
+class Step(NamedTuple):
+    """What one process reads in a step.
+
+    Attributes:
+      epoch: from 0.
+      records: int64[b], record numbers.
+      mask: bool[b], False for records that are repeated to fill the last batch of an epoch.
+    """
+
+    epoch: int
+    records: np.ndarray
+    mask: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
-class Order(Sequence[tuple[int, np.ndarray]]):
-    """What one process reads in each step: the epoch, and int64[b] records.
+class Order(Sequence[Step]):
+    """The steps of a training or an evaluation.
 
-    Each epoch holds each record exactly once, followed by padding (record -1) up to a whole
-    number of global batches. Process p reads the p-th part of every global batch, so that the
-    global batches are the same for any number of processes.
+    Each epoch holds each record exactly once. Its last batch is filled with records from the
+    epoch's beginning, so that every batch consists of real images. These repeated records are
+    masked out, unless `count_repeated`. Process p reads the p-th part of every global batch, so
+    that the global batches are the same for any number of processes.
 
     Attributes:
       num_records: records in the split.
       batch_size: the global batch, a multiple of process_count.
-      epochs: how many epochs there are.
-      shuffle: a new seeded permutation of all records every epoch, or listing order.
+      epochs: the number of epochs.
+      shuffle: a new seeded permutation of all records every epoch; otherwise listing order.
       seed: of the permutations.
+      count_repeated: repeated records have `mask` True, for methods whose loss compares the
+        examples of a batch.
       process_index: which process reads, from 0.
-      process_count: how many there are.
+      process_count: the number of processes.
     """
 
     num_records: int
@@ -40,17 +55,18 @@ class Order(Sequence[tuple[int, np.ndarray]]):
     epochs: int
     shuffle: bool
     seed: int = 0
+    count_repeated: bool = False
     process_index: int = 0
     process_count: int = 1
 
     @property
     def local_batch_size(self) -> int:
-        """How many examples of a global batch this process reads."""
+        """The number of examples of a global batch that this process reads."""
         return self.batch_size // self.process_count
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global batches an epoch, the last one padded."""
+        """Global batches in an epoch."""
         return -(-self.num_records // self.batch_size)
 
     def __len__(self) -> int:
@@ -58,24 +74,24 @@ class Order(Sequence[tuple[int, np.ndarray]]):
         return self.epochs * self.steps_per_epoch
 
     def __getitem__(self, step: Any) -> Any:
-        """The epoch of a step, and this process's records in it."""
+        """What this process reads in a step."""
         if not 0 <= step < len(self):
             raise IndexError(step)
         epoch, step = divmod(int(step), self.steps_per_epoch)
         start = step * self.batch_size + self.process_index * self.local_batch_size
-        stop = max(start, min(start + self.local_batch_size, self.num_records))
-        records = np.full(self.local_batch_size, PADDING)
+        positions = np.arange(start, start + self.local_batch_size)
+        mask = (positions < self.num_records) | self.count_repeated
+        positions %= self.num_records
         if not self.shuffle:
-            records[: stop - start] = range(start, stop)
-        elif stop > start:
-            from grain.experimental import index_shuffle  # slow to import, and readers do without
+            return Step(epoch, positions, mask)
+        from grain.experimental import index_shuffle  # slow to import, and readers do not need it
 
-            seed, last = _epoch_seed(self.seed, epoch), self.num_records - 1
-            records[: stop - start] = [
-                index_shuffle(position, max_index=last, seed=seed, rounds=4)
-                for position in range(start, stop)
-            ]
-        return epoch, records
+        seed, last = _epoch_seed(self.seed, epoch), self.num_records - 1
+        records = [
+            index_shuffle(int(position), max_index=last, seed=seed, rounds=4)
+            for position in positions
+        ]
+        return Step(epoch, np.array(records), mask)
 
 
 @functools.lru_cache(maxsize=64)
@@ -87,16 +103,16 @@ _streams = threading.local()
 
 
 def record_rng(seed: int, record: int, epoch: int | None) -> np.random.Generator:
-    """The random stream of one record in one epoch; epoch None is the one for evaluation.
+    """The random stream of one record in one epoch; epoch None is for evaluation.
 
-    Philox is counter-based: (seed, record) is its key and the epoch a part of its counter, so
-    streams never overlap. A thread has one generator, which every call sets anew: that is several
-    times as fast as making one. Draw from it before the next call.
+    Philox is counter-based: (seed, record) is its key and the epoch is part of its counter, so
+    streams never overlap. Each thread has one generator, which every call sets to a new state. That
+    is several times as fast as making one. Draw from it before the next call.
     """
     if not hasattr(_streams, "generator"):
         _streams.generator = np.random.Generator(np.random.Philox(key=np.zeros(2, np.uint64)))
         _streams.state = _streams.generator.bit_generator.state
-    state = _streams.state  # as of a new generator: nothing is drawn, and nothing left over
+    state = _streams.state  # of a new generator, from which nothing was drawn
     state["state"]["key"][:] = seed, record
     state["state"]["counter"][3] = 0 if epoch is None else epoch + 1
     _streams.generator.bit_generator.state = state

@@ -1,76 +1,90 @@
-"""What a reader does: fills the arrays of a batch with pictures, labels and the task's draws.
+"""What a reader does: it fills the arrays of a batch with images, labels and random draws.
 
-Every random draw hangs on (seed, epoch, record) alone, or on (seed, record) when evaluating; so
-who reads, and when, changes nothing.
+Every random draw depends only on (seed, epoch, record), or on (seed, record) when evaluating. It
+does not matter which reader does the work, or when.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
+from ssljax.data.image_source import ImageSource
 from ssljax.data.images import ImageError
-from ssljax.data.order import PADDING, record_rng
-from ssljax.data.pictures import Pictures, not_decoded
-from ssljax.tasks.task import Task
+from ssljax.data.order import Step, record_rng
 
 HostBatch = dict[str, np.ndarray]
+Layout = dict[str, tuple[tuple[int, ...], np.dtype]]
+Draw = Callable[[np.random.Generator], dict[str, np.ndarray]]
+
+
+def batch_layout(size: int, side: int, draw: Draw) -> Layout:
+    """Shapes and dtypes of the arrays of a batch.
+
+    Args:
+      size: the number of examples.
+      side: of the square images, in pixels.
+      draw: what a method draws for a record.
+    """
+    draws = draw(np.random.default_rng(0))
+    return {
+        "image": ((size, side, side, 3), np.dtype(np.uint8)),
+        "label": ((size,), np.dtype(np.int32)),
+        "record": ((size,), np.dtype(np.int32)),
+        "mask": ((size,), np.dtype(bool)),
+        **{name: ((size, *value.shape), value.dtype) for name, value in draws.items()},
+    }
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadBatch:
-    """Turns a step's epoch and records into a batch; runs on reader threads and processes.
+    """Turns a step of the order into a batch; runs on reader threads and in reader processes.
 
-    A reader works on a whole batch, for then every picture is resized into its place, where single
-    examples would have to be copied together.
+    A reader works on a whole batch. Every image is then resized directly into its place, whereas
+    single examples would have to be copied together.
+
+    Attributes:
+      images: of the split.
+      draw: what the method draws for a record, from the record's random stream.
+      seed: of all draws.
+      train: a new draw for every epoch; otherwise one for all epochs.
+      random_crop: cut the square at a random place instead of the centre.
     """
 
-    pictures: Pictures
-    task: Task
+    images: ImageSource
+    draw: Draw
     seed: int
     train: bool
     random_crop: bool
 
-    def __call__(self, step: tuple[int, np.ndarray]) -> HostBatch:
+    def __call__(self, step: Step) -> HostBatch:
         """A batch in new arrays."""
-        epoch, records = step
-        batch = {name: np.empty(*array) for name, array in self.layout(len(records)).items()}
-        batch["record"][:] = records
-        self.fill(epoch, batch)
+        batch = {name: np.empty(*array) for name, array in self.layout(len(step.records)).items()}
+        batch["record"][:], batch["mask"][:] = step.records, step.mask
+        self.fill(step.epoch, batch)
         return batch
 
-    def layout(self, size: int) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-        """Shapes and dtypes of the arrays of a batch of so many examples."""
-        side = self.pictures.size
-        draws = self.task.draw(0, np.random.default_rng(0), self.train)
-        return {
-            "image": ((size, side, side, 3), np.dtype(np.uint8)),
-            "label": ((size,), np.dtype(np.int32)),
-            "record": ((size,), np.dtype(np.int32)),
-            "mask": ((size,), np.dtype(bool)),
-            **{name: ((size, *draw.shape), draw.dtype) for name, draw in draws.items()},
-        }
+    def layout(self, size: int) -> Layout:
+        """Shapes and dtypes of the arrays of a batch of `size` examples."""
+        return batch_layout(size, self.images.size, self.draw)
 
     def fill(self, epoch: int, batch: HostBatch) -> None:
-        """Reads, decodes, crops, resizes and draws what `record` names into the other arrays.
+        """Reads, decodes, crops and resizes the records of `batch["record"]`, and draws for them.
 
         Raises:
           InputError: a record cannot be read or decoded.
         """
-        image, label, record = batch["image"], batch["label"], batch["record"]
-        np.not_equal(record, PADDING, out=batch["mask"])
-        given = int(batch["mask"].sum())  # padding comes last
-        image[given:] = 0
-        label[:] = 0
-        pictures = self.pictures.read(record[:given].tolist())
-        for row, number in enumerate(record.tolist()):
-            rng = record_rng(self.seed, max(number, 0), epoch if self.train else None)
-            if row < given:
-                picture, label[row] = pictures[row]
-                try:
-                    self.pictures.square(picture, rng if self.random_crop else None, image[row])
-                except ImageError as error:
-                    raise not_decoded(self.pictures.records, number, error) from error
-            for name, draw in self.task.draw(int(label[row]), rng, self.train).items():
-                batch[name][row] = draw
+        image, label = batch["image"], batch["label"]
+        records = batch["record"].tolist()
+        encoded = self.images.read(records)
+        for row, record in enumerate(records):
+            rng = record_rng(self.seed, record, epoch if self.train else None)
+            data, label[row] = encoded[row]
+            try:
+                self.images.square(data, rng if self.random_crop else None, image[row])
+            except ImageError as error:
+                raise self.images.not_decoded(record, error) from error
+            for name, value in self.draw(rng).items():
+                batch[name][row] = value

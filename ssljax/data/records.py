@@ -1,4 +1,7 @@
-"""Prepared data sets by name: random access to encoded images and labels."""
+"""The records of a prepared data set: encoded images with their labels.
+
+A data set is one that TFDS has prepared as ArrayRecord. Reading it needs no TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from ssljax import storage
-from ssljax.data import fashion_mnist_10k
 from ssljax.data.array_record import ArrayRecordFiles
-from ssljax.errors import InputError
+from ssljax.data.labels import part_labels
+from ssljax.data.sets import fashion_mnist_10k
+from ssljax.files import storage
+from ssljax.settings.errors import InputError
 
 NO_LABEL = -1
 
@@ -23,15 +27,17 @@ class Records:
     """One split of a prepared data set.
 
     Attributes:
-      name: for messages, such as `deep_fashion/slides, split train`.
-      class_names: one name for each label; empty where the data set has no labels.
+      name: for messages, such as `fashion_mnist, split train`.
+      class_names: one name for each label; empty if the data set has no labels.
       source: serialised `tf.train.Example`s.
-      chosen: int[N], the source's records that are meant; None means all.
+      image_key: the name of the image feature.
+      label_key: the name of the label feature.
+      chosen: int[N], the records of the source that belong to the split; None: all of them.
     """
 
     name: str
     class_names: tuple[str, ...]
-    source: Sequence[bytes] | ArrayRecordFiles
+    source: ArrayRecordFiles
     image_key: str
     label_key: str
     chosen: np.ndarray | None = None
@@ -40,17 +46,29 @@ class Records:
         return len(self.source if self.chosen is None else self.chosen)
 
     def __getitem__(self, index: int) -> tuple[bytes, int]:
-        """The image file's bytes, and the label or -1."""
+        """The bytes of the image file, and the label or -1."""
         return self.read([index])[0]
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
-        """The image files' bytes and the labels or -1 of several records."""
+        """The bytes of the image files, and the labels or -1, of several records."""
         if self.chosen is not None:
             indices = [int(self.chosen[index]) for index in indices]
         return [self._parse(self.source[index]) for index in indices]
 
+    def labels(self) -> np.ndarray:
+        """int64[N]: the label of every record, or -1; reads no images after the first call."""
+        if not self.class_names:
+            return np.full(len(self), NO_LABEL)
+        labels = np.concatenate(
+            [
+                part_labels(part, self.label_key, lambda record: self._parse(record)[1])
+                for part in self.source.parts
+            ]
+        )
+        return labels if self.chosen is None else labels[self.chosen]
+
     def _parse(self, example: bytes) -> tuple[bytes, int]:
-        # Not TFDS's own parser, which takes ten times as long to look at every feature.
+        # TFDS's own parser looks at every feature and takes ten times as long.
         features = tf_example_pb2.Example.FromString(example).features.feature
         label = features[self.label_key].int64_list.value if self.class_names else ()
         return features[self.image_key].bytes_list.value[0], label[0] if label else NO_LABEL
@@ -60,7 +78,7 @@ def open_builder(dataset: str, data_dir: str = "") -> tfds.core.DatasetBuilder:
     """Opens a prepared TFDS data set, without TensorFlow and without running its builder's code.
 
     Args:
-      dataset: TFDS's name for it, `name`, `name/config` or `name/config:version`.
+      dataset: TFDS's name for it: `name`, `name/config` or `name/config:version`.
       data_dir: where it was prepared; empty is TFDS's own default, `$TFDS_DATA_DIR` or
         `~/tensorflow_datasets`.
 
@@ -69,7 +87,7 @@ def open_builder(dataset: str, data_dir: str = "") -> tfds.core.DatasetBuilder:
     """
     directory = data_dir or str(tfds.core.constants.DATA_DIR)
     if storage.is_remote(directory):
-        storage.path(directory, "data.data_dir")  # which says what is wrong with it
+        storage.path(directory, "data.data_dir")  # raises if it cannot be used
     elif dataset.split("/")[0].split(":")[0] == fashion_mnist_10k.NAME:
         fashion_mnist_10k.prepare(directory)
     try:
@@ -77,13 +95,13 @@ def open_builder(dataset: str, data_dir: str = "") -> tfds.core.DatasetBuilder:
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise InputError(
             f"data.dataset: no data set {dataset!r} is prepared in {directory}; prepare it with "
-            f"`python -m ssljax.data.prepare` (deep_fashion), or with TFDS as array_record, "
+            f"`python -m ssljax.prepare` (deep_fashion), or with TFDS as array_record, "
             f"or set data.data_dir"
         ) from error
 
 
 def is_prepared(dataset: str, data_dir: str = "") -> bool:
-    """Whether a data set stands ready in data_dir."""
+    """Whether a data set is prepared in data_dir."""
     try:
         _from_files(dataset, data_dir or str(tfds.core.constants.DATA_DIR))
     except tfds.core.registered.DatasetNotFoundError:
@@ -102,17 +120,21 @@ def open_records(
     """Opens one split of a prepared data set.
 
     Args:
+      dataset: see `open_builder`.
       split: TFDS's split arithmetic, such as `train[:70%]` or `train+validation`.
+      data_dir: see `open_builder`.
+      image_key: the name of the image feature.
+      label_key: the name of the label feature; a data set without `label` has no labels.
 
     Raises:
-      InputError: unknown data set or split, an empty one, one without images, or one that was
+      InputError: unknown data set or split, an empty split, one without images, or one that was
         not prepared as ArrayRecord.
     """
     builder = open_builder(dataset, data_dir)
     where = f"{dataset}, split {split}"
     features = builder.info.features
     _check_feature("data.image_key", dataset, features, image_key, tfds.features.Image)
-    if label_key != "label" or label_key in features:  # without a label, by default, it is none
+    if label_key != "label" or label_key in features:
         _check_feature("data.label_key", dataset, features, label_key, tfds.features.ClassLabel)
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise InputError(
@@ -129,6 +151,12 @@ def open_records(
         raise InputError(f"{where} has no examples")
     names = tuple(features[label_key].names) if label_key in features else ()
     return Records(where, names, source, image_key, label_key)
+
+
+def keep_labels(dataset: str, data_dir: str = "") -> None:
+    """Writes the labels of a prepared data set next to its records, see `ssljax.data.labels`."""
+    for split in open_builder(dataset, data_dir).info.splits:
+        open_records(dataset, split, data_dir).labels()
 
 
 def _check_feature(setting: str, dataset: str, features: Any, key: str, kind: type) -> None:

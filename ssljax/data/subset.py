@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 
 from ssljax.data.records import Records
-from ssljax.errors import InputError
+from ssljax.settings.errors import InputError
 
 
 def label_fraction(records: Records, fraction: float, seed: int) -> Records:
     """Keeps a share of every class, at least one example of each.
 
-    Within a class the same seed orders the examples in one way, and a share is the beginning of
-    that order: the examples of 5 % are among those of 10 %.
+    The seed orders the examples of a class, and a share is the beginning of that order. So the
+    examples of 5 % are among those of 10 %.
 
     Raises:
       InputError: the records have no labels.
@@ -23,12 +23,10 @@ def label_fraction(records: Records, fraction: float, seed: int) -> Records:
         return records
     if not records.class_names:
         raise InputError(f"data.label_fraction: {records.name} has no labels")
-    labels = np.array([records[index][1] for index in range(len(records))])
-    chosen = select(labels, fraction, seed)
     return dataclasses.replace(
         records,
         name=f"{records.name}, {fraction:.3%} of the labels",
-        chosen=chosen,
+        chosen=select(records.labels(), fraction, seed),
     )
 
 
@@ -38,6 +36,7 @@ def select(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     Args:
       labels: int[N].
       fraction: in (0, 1]; each class keeps round(fraction · its examples), at least one.
+      seed: orders the examples of each class.
     """
     chosen = []
     for label in np.unique(labels):

@@ -1,59 +1,84 @@
-"""The models by name. A new one is a file beside this one and a line in the table.
-
-A model is a linen module with the fields `num_outputs`, `dtype` and its own options. Calling it
-with float32[B, S, S, 3] images, and with one random key per example where there is dropout, gives
-float32[B, num_outputs]; its method `activations` gives every layer's output by name.
-"""
+"""Backbones by name. A new one is a file in this folder and a line in the table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.config import same_kind
-from ssljax.errors import InputError, nearest
 from ssljax.models.alexnet import AlexNet
+from ssljax.models.backbone import Backbone, BackboneOptions, Part
+from ssljax.models.network import Network
+from ssljax.settings.errors import InputError, nearest
+from ssljax.settings.options import check_group, defaults
 
-MODELS: dict[str, type[nn.Module]] = {
+MODELS: dict[str, type[Backbone]] = {
     "alexnet": AlexNet,
 }
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-SMALLEST_IMAGE = 64
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def make_model(config: Mapping[str, Any], num_outputs: int) -> nn.Module:
-    """Makes the model that `config.model` describes: its `name`, `dtype` and options of its own.
-
-    dtype `auto` is bfloat16 on GPU and TPU and float32 on CPU, where XLA's bfloat16 is slower.
+def model_class(name: str) -> type[Backbone]:
+    """The backbone of a name.
 
     Raises:
-      InputError: an unknown name, option or dtype.
+      InputError: there is none; the nearest known name is given.
+    """
+    if name not in MODELS:
+        raise InputError(
+            f"model.name: unknown model {name!r}; {nearest(name, MODELS)}, or name your own module "
+            "with --plugin=MODULE"
+        )
+    return MODELS[name]
+
+
+def model_defaults(name: str) -> dict[str, Any]:
+    """The group `config.model` of a backbone, with its defaults."""
+    return {"name": name, **defaults(BackboneOptions, model_class(name))}
+
+
+def check_model(config: Mapping[str, Any]) -> None:
+    """Checks `config.model`.
+
+    Raises:
+      InputError: an unknown name or option, a value of another type or out of range.
     """
     given = dict(config)
-    name, dtype = given.pop("name", ""), given.pop("dtype", "auto")
-    if name not in MODELS:
-        raise InputError(f"model.name: unknown model {name!r}; {nearest(name, list(MODELS))}")
-    if dtype == "auto":
-        dtype = automatic_dtype(jax.default_backend())
-    if dtype not in DTYPES:
-        raise InputError(f"model.dtype: {dtype!r} is not one of auto, {', '.join(DTYPES)}")
-    known = {
-        key: field.default
-        for key, field in MODELS[name].__dataclass_fields__.items()
-        if key not in ("num_outputs", "dtype", "parent", "name")
-    }
-    for key, value in given.items():
-        if key not in known:
-            raise InputError(f"model.{key}: {name} has no such option; {nearest(key, list(known))}")
-        if not same_kind(value, known[key]):
-            raise InputError(f"model.{key}: expected {type(known[key]).__name__}, got {value!r}")
-    return MODELS[name](num_outputs=num_outputs, dtype=DTYPES[dtype], **given)
+    name = given.pop("name", "")
+    check_group(given, BackboneOptions, model_class(name), group="model", owner=name)
 
 
 def automatic_dtype(platform: str) -> str:
-    """What dtype `auto` is on `cpu`, `gpu` or `tpu`."""
+    """What dtype `auto` is on `cpu`, `gpu` or `tpu`; XLA's bfloat16 is slower on a CPU."""
     return "float32" if platform == "cpu" else "bfloat16"
+
+
+def make_network(
+    config: Mapping[str, Any],
+    heads: Mapping[str, Callable[..., Part]],
+    batch_statistics: tuple[str, ...] = (),
+) -> Network:
+    """Makes the network of a backbone and some heads.
+
+    Args:
+      config: `config.model`, checked.
+      heads: makes each head, given keyword arguments of `Part`.
+      batch_statistics: see `Network`.
+    """
+    given = dict(config)
+    name, dtype = given.pop("name"), given.pop("dtype")
+    given.pop("remat")
+    if dtype == "auto":
+        dtype = automatic_dtype(jax.default_backend())
+    common = {"dtype": _DTYPES[dtype]}
+    backbone = functools.partial(model_class(name), **given, **common)
+    if "initializer" in given:
+        common["initializer"] = given["initializer"]
+    return Network(
+        backbone,
+        tuple((head, functools.partial(make, **common)) for head, make in heads.items()),
+        batch_statistics,
+    )

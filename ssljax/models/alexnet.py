@@ -2,60 +2,46 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.errors import InputError, nearest
 from ssljax.models import winograd
+from ssljax.models.backbone import Backbone, block_output
+from ssljax.models.initializers import INITIALIZERS, initializers
+from ssljax.settings.options import option
 
-POOLED = 6  # the side of the feature map that fc6 sees
+POOLED = 6  # the side of the feature map that fc6 reads
 
 
-class AlexNet(nn.Module):
-    """Five convolutions and three fully connected layers.
+class AlexNet(Backbone):
+    """Five convolutions and two fully connected layers; torchvision's third one is the head.
 
-    With width 1 and 1000 outputs it has torchvision's 61,100,840 parameters. Convolution kernels
-    are [height, width, in, out]; fc6 reads its [6, 6, channels] map in that order, where PyTorch
-    has the channels first.
-
-    Attributes:
-      num_outputs: width of fc8.
-      width: multiplies the channels of every other layer.
-      dropout: rate before fc6 and fc7.
-      initializer: of fresh weights: `pytorch`, or Flax's own, `lecun_normal` with zero biases,
-        whose weights vary √3 times as much.
-      dtype: what is computed in; parameters are float32.
+    With width 1 and a head of 1000 outputs it has torchvision's 61,100,840 parameters. Convolution
+    kernels are [height, width, in, out]. fc6 reads its [6, 6, channels] map in that order, where
+    PyTorch has the channels first.
     """
 
-    num_outputs: int
-    width: float = 1.0
-    dropout: float = 0.5
-    initializer: str = "pytorch"
-    dtype: jnp.dtype = jnp.float32
+    width: float = option(1.0, "multiplies the channels of every layer", above=0, at_most=64)
+    dropout: float = option(0.5, "rate before fc6 and fc7", at_least=0, below=1)
+    initializer: str = option(
+        "pytorch",
+        "of new weights; lecun_normal is Flax's, with √3 times the standard deviation",
+        choices=INITIALIZERS,
+    )
 
-    def __call__(self, images: jax.Array, dropout_keys: jax.Array | None = None) -> jax.Array:
-        """Runs the network.
+    smallest_image: ClassVar[int] = 64
 
-        Args:
-          images: float32[B, H, W, 3], normalised; at least 63 px a side.
-          dropout_keys: one random key per example; None runs without dropout.
-
-        Returns:
-          float32[B, num_outputs].
-        """
-        return self.activations(images, dropout_keys)["fc8"]
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """float32[B, H, W, 3] to fc7's output, [B, 4096 · width]; see `Backbone`."""
+        return self.layers(images, keys)["fc7"]
 
     @nn.compact
-    def activations(
-        self, images: jax.Array, dropout_keys: jax.Array | None = None
-    ) -> dict[str, jax.Array]:
-        """What each layer puts out, by its name: after ReLU, and after pooling where it follows."""
+    def layers(self, images: jax.Array, keys: jax.Array | None = None) -> dict[str, jax.Array]:
+        """Each layer's output by name: after ReLU, and after pooling if it follows."""
         x = images.astype(self.dtype)
         layers = {}
         x = layers["conv1"] = self._convolution(x, "conv1", 64, 11, stride=4, padding=2, pool=True)
@@ -63,11 +49,10 @@ class AlexNet(nn.Module):
         x = layers["conv3"] = self._convolution(x, "conv3", 384, 3, padding=1)
         x = layers["conv4"] = self._convolution(x, "conv4", 256, 3, padding=1)
         x = layers["conv5"] = self._convolution(x, "conv5", 256, 3, padding=1, pool=True)
-        x = self._drop(adaptive_average_pool(x, POOLED).reshape(x.shape[0], -1), dropout_keys, 0)
+        x = self._drop(adaptive_average_pool(x, POOLED).reshape(x.shape[0], -1), keys, 0)
         x = layers["fc6"] = nn.relu(self._dense(x, "fc6", self._scaled(4096)))
-        x = self._drop(x, dropout_keys, 1)
-        x = layers["fc7"] = nn.relu(self._dense(x, "fc7", self._scaled(4096)))
-        layers["fc8"] = self._dense(x, "fc8", self.num_outputs).astype(jnp.float32)
+        x = self._drop(x, keys, 1)
+        layers["fc7"] = nn.relu(self._dense(x, "fc7", self._scaled(4096)))
         return layers
 
     def _scaled(self, channels: int) -> int:
@@ -84,7 +69,7 @@ class AlexNet(nn.Module):
         stride: int = 1,
         pool: bool = False,
     ) -> jax.Array:
-        kernel_init, bias_init = self._initializers(kernel**2 * x.shape[-1])
+        kernel_init, bias_init = initializers(self.initializer, kernel**2 * x.shape[-1])
         x = nn.Conv(
             self._scaled(channels),
             (kernel, kernel),
@@ -97,31 +82,18 @@ class AlexNet(nn.Module):
             name=name,
         )(x)
         x = nn.relu(x)
-        return max_pool(x) if pool else x
+        return block_output(max_pool(x) if pool else x)
 
     def _dense(self, x: jax.Array, name: str, features: int) -> jax.Array:
-        kernel_init, bias_init = self._initializers(x.shape[-1])
+        kernel_init, bias_init = initializers(self.initializer, x.shape[-1])
         return nn.Dense(
             features, dtype=self.dtype, kernel_init=kernel_init, bias_init=bias_init, name=name
         )(x)
 
-    def _initializers(
-        self, fan_in: int
-    ) -> tuple[nn.initializers.Initializer, nn.initializers.Initializer]:
-        """Of kernels and of biases."""
-        if self.initializer == "pytorch":
-            return pytorch_uniform(fan_in), pytorch_uniform(fan_in)
-        if self.initializer == "lecun_normal":
-            return nn.initializers.lecun_normal(), nn.initializers.zeros
-        known = ["pytorch", "lecun_normal"]
-        raise InputError(
-            f"model.initializer: unknown {self.initializer!r}; {nearest(self.initializer, known)}"
-        )
-
     def _drop(self, x: jax.Array, keys: jax.Array | None, layer: int) -> jax.Array:
         if keys is None or not self.dropout:
             return x
-        # One key per example, so that devices and their number draw the same.
+        # One key per image, so that the draw does not depend on the devices.
         keep = jax.vmap(
             lambda key: jax.random.bernoulli(
                 jax.random.fold_in(key, layer), 1 - self.dropout, x.shape[1:]
@@ -130,24 +102,11 @@ class AlexNet(nn.Module):
         return jnp.where(keep, x / (1 - self.dropout), 0).astype(x.dtype)
 
 
-def pytorch_uniform(fan_in: int) -> nn.initializers.Initializer:
-    """PyTorch's default for weights and biases of both layer types: U(-1/√fan_in, 1/√fan_in)."""
-    bound = 1 / math.sqrt(fan_in)
-
-    def init(
-        key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, out_sharding: Any = None
-    ) -> jax.Array:
-        del out_sharding
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
 def max_pool(x: jax.Array) -> jax.Array:
     """3×3 maximum with stride 2 over [B, H, W, C], no padding.
 
-    The maximum of nine strided slices: XLA's own pooling has a gradient (select-and-scatter) that
-    is several times slower on CPU. Where values tie, the gradient is shared among them.
+    It is the maximum of nine strided slices: the gradient of XLA's own pooling (select-and-scatter)
+    is several times slower on CPU. The gradient is shared among equal values.
     """
     height, width = (x.shape[1] - 3) // 2 + 1, (x.shape[2] - 3) // 2 + 1
     for axis, size in ((1, height), (2, width)):
@@ -162,7 +121,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
     """Averages [B, H, W, C] over size×size bins, as PyTorch's AdaptiveAvgPool2d does.
 
-    Bins may overlap, and repeat pixels where H or W is less than size.
+    Bins may overlap, and they repeat pixels if H or W is less than size.
     """
     if x.shape[1:3] == (size, size):
         return x

@@ -1,13 +1,13 @@
-"""Convolutions by Winograd's minimal filtering, where that saves a CPU arithmetic.
+"""Convolutions with Winograd's minimal filtering, which saves arithmetic on a CPU.
 
-The output is computed in tiles of 4×4. A tile of the input, the kernel and a tile of the output are
-each transformed by a fixed matrix; between the transforms every position of a tile is a matrix
-product over the channels of its own. A 3×3 kernel so takes 36 instead of 144 products for a tile, a
-5×5 kernel 64 instead of 400. XLA's CPU backend has no such algorithm; the libraries on GPU choose
-theirs themselves, and a TPU's matrix units do without.
+The output is computed in tiles of 4×4. Tiles of the input, the kernel, and tiles of the output are
+each transformed with a fixed matrix. Between the transforms, every position of a tile is a separate
+matrix product over the channels. For a tile, a 3×3 kernel needs 36 products instead of 144, and a
+5×5 kernel 64 instead of 400. XLA's CPU backend has no such algorithm. On GPU, libraries
+choose their own, and a TPU's matrix units do not need it.
 
-Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016; the matrices
-are Toom and Cook's for the points below.
+Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, with the
+matrices of Toom and Cook for the points below.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-TILE = 4  # of the output; tiles of 5 make errors about 4 (kernel 3×3) and 20 times (5×5) as large
-# At which polynomials are evaluated, before infinity; powers of 2 near 1 keep roundings small.
+TILE = 4  # of the output; with tiles of 5, errors are 4 (3×3 kernels) and 20 times (5×5) as large
+# Where polynomials are evaluated, in addition to infinity. Powers of 2 near 1 keep rounding errors
+# small.
 _POINTS = tuple(Fraction(point) for point in ("0", "1", "-1", "1/2", "-2", "-1/2", "2"))
 _POINTS_OF_KERNEL = {3: _POINTS[:5], 5: _POINTS}
 
@@ -35,20 +36,20 @@ def convolution(
     padding: Sequence[tuple[int, int]],
     **options: Any,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated`, as `flax.linen.Conv` calls it, in the device's fastest way.
+    """`jax.lax.conv_general_dilated`, as `flax.linen.Conv` calls it, in the fastest way.
 
-    A device other than a CPU, another type than float32, strides, dilation, groups, and shapes for
-    which the transforms would eat up what is saved have XLA's own convolution.
+    XLA's own convolution is used on devices other than a CPU, for types other than float32, with
+    strides, dilation or groups, and for shapes for which the transforms cost more than they save.
 
     Args:
       images: float[B, H, W, C].
       kernel: float[R, R, C, O].
       strides: of both axes.
-      padding: before and behind, of both axes.
-      **options: the others of `conv_general_dilated`.
+      padding: before and after, of both axes.
+      **options: the other ones of `conv_general_dilated`.
 
     Returns:
-      float[B, H', W', O]. Winograd's way is off by some 1e-5 of the largest output, XLA's by 1e-6.
+      float[B, H', W', O]. The error is about 1e-5 of the largest output; that of XLA's is 1e-6.
     """
 
     def direct(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -62,16 +63,16 @@ def convolution(
         or not saves(images.shape, kernel.shape, padding)
     ):
         return direct(images, kernel)
-    # The device compiled for, which need not be that of the compiling process.
+    # The platform that is compiled for, which may differ from that of this process.
     return jax.lax.platform_dependent(
         images, kernel, cpu=functools.partial(winograd, padding=padding), default=direct
     )
 
 
 def saves(images: Sequence[int], kernel: Sequence[int], padding: Sequence[tuple[int, int]]) -> bool:
-    """Whether it takes less than half of the multiplications, those of the transforms included.
+    """Whether it needs less than half of the multiplications, including those of the transforms.
 
-    Half, because XLA's convolution has less to move.
+    Less than half, because XLA's convolution moves less data.
     """
     rows, columns, channels, outputs = kernel
     if rows != columns or rows not in _POINTS_OF_KERNEL:
@@ -93,8 +94,8 @@ def winograd(images: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, 
     to_output, of_kernel, of_input = _transforms(size)
     side = TILE + size - 1
     tiles = _tiles(images, padding, side, rows, columns)
-    # Each transform is one matrix product for both axes. One axis after the other takes fewer
-    # multiplications, but longer.
+    # Each transform is one matrix product for both axes. One axis after the other needs fewer
+    # multiplications but takes longer.
     tiles = jnp.dot(of_input, tiles.reshape(side**2, -1)).reshape(side**2, -1, channels)
     taps = jnp.dot(of_kernel, kernel.reshape(size**2, -1)).reshape(side**2, channels, outputs)
     products = jnp.einsum("ptc,pco->pto", tiles, taps)
@@ -116,8 +117,8 @@ def _output_size(
 def _tiles(
     images: jax.Array, padding: Sequence[tuple[int, int]], side: int, rows: int, columns: int
 ) -> jax.Array:
-    """[side, side, B, rows, columns, C]: overlapping squares, each TILE pixels after the other."""
-    overlapping = -(-side // TILE)  # a square lies in so many blocks of TILE pixels
+    """[side, side, B, rows, columns, C]: overlapping squares, TILE pixels apart."""
+    overlapping = -(-side // TILE)  # the blocks of TILE pixels that a square extends over
     batch, height, width, channels = images.shape
     tall, wide = rows + overlapping - 1, columns + overlapping - 1
     (top, _), (left, _) = padding
@@ -126,7 +127,7 @@ def _tiles(
         np.float32(0),
         (
             (0, 0, 0),
-            (top, tall * TILE - height - top, 0),  # cuts off where it is negative
+            (top, tall * TILE - height - top, 0),  # negative padding cuts off
             (left, wide * TILE - width - left, 0),
             (0, 0, 0),
         ),
@@ -144,7 +145,10 @@ def _tiles(
 
 @functools.cache
 def _transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of both axes: float32[TILE², P], float32[P, size²], float32[P, P]; P = (TILE + size - 1)²."""
+    """For both axes: float32[TILE², P], float32[P, size²], float32[P, P].
+
+    P is (TILE + size - 1)².
+    """
     points = _POINTS_OF_KERNEL[size]
     side = len(points) + 1
     to_output, of_kernel = np.zeros((TILE, side)), np.zeros((side, size))
@@ -164,7 +168,7 @@ def _transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _coefficients(roots: Sequence[Fraction]) -> list[Fraction]:
-    """Of the polynomial with these roots, that of the highest power last."""
+    """Of the polynomial with these roots; the coefficient of the highest power is last."""
     polynomial = [Fraction(1)]
     for root in roots:
         polynomial = [

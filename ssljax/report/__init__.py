@@ -1,1 +1,1 @@
-"""What people look at: curves, pictures, tables, the page."""
+"""What people look at: tables, charts, images, and the page."""

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture."""
+"""The confusion matrix as an image."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 
 def draw(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """Draws rows (true classes) that add up to 1.
+    """Draws the share of each true class that is predicted as each class.
 
     Args:
       confusion: int[K, K], true classes in rows, predicted ones in columns.
+      class_names: of the rows and columns.
 
     Returns:
       A PNG file.

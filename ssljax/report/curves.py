@@ -1,4 +1,4 @@
-"""Curves as SVG, to be set into the page."""
+"""Curves as SVG, for the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -41,7 +41,7 @@ def draw(
     title: str,
     y_label: str,
     percent: bool = False,
-    floor: float | None = None,
+    chance: float | None = None,
     x_label: str = "epoch",
     logarithmic: bool = False,
     markers: bool = False,
@@ -49,8 +49,12 @@ def draw(
     """Draws curves; returns an `<svg>` element.
 
     Args:
+      curves: the lines.
+      title: above the chart.
+      y_label: of the y axis.
       percent: shows y × 100.
-      floor: a dotted line at what guessing reaches, in the unit of y.
+      chance: a dotted line at what guessing reaches, in the unit of y.
+      x_label: of the x axis.
       logarithmic: the x axis; its ticks are the values of the curves.
       markers: marks every point.
     """
@@ -79,8 +83,8 @@ def draw(
                 ecolor=COLOURS[curve.colour % len(COLOURS)],
                 capsize=3,
             )
-    if floor is not None:
-        axes.axhline(factor * floor, color="#888888", linestyle=":", label="guessing")
+    if chance is not None:
+        axes.axhline(factor * chance, color="#888888", linestyle=":", label="chance")
     if logarithmic:
         ticks = sorted({value for curve in curves for value in curve.x})
         axes.set_xscale("log")

@@ -9,17 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ssljax.report.pictures import Tile, to_uint8
-from ssljax.tasks.jigsaw import Jigsaw, cut, paste
-from ssljax.trained_model import TrainedModel
-from ssljax.training.evaluation import Evaluator
+from ssljax.methods.jigsaw import Jigsaw
+from ssljax.methods.tiles import cut, paste
+from ssljax.report.thumbnails import Sheet, Thumbnail, to_uint8
+from ssljax.runs.trained_model import TrainedModel
+from ssljax.training.validation import Evaluator
+from ssljax.views.keys import record_keys
 
 
 def assign(coordinates: np.ndarray, grid: int) -> np.ndarray:
-    """Gives each tile a cell of its own so that the squared distances add up to the least.
+    """Gives each tile a cell of its own so that the sum of squared distances is the least.
 
     Args:
       coordinates: float[grid², 2], predicted (row, column) in [-1, 1].
+      grid: tiles along each side.
 
     Returns:
       int[grid²], the cell of each tile.
@@ -30,34 +33,37 @@ def assign(coordinates: np.ndarray, grid: int) -> np.ndarray:
     return linear_sum_assignment(cost)[1]
 
 
-def sheet(model: TrainedModel, split: str, count: int = 8) -> list[tuple[Tile, Tile, Tile]]:
-    """The first puzzles of a split.
-
-    Returns:
-      For each a shuffled, a reassembled and an original picture; the middle one is captioned with
-      how many tiles stand right.
-    """
-    task = model.run.task
-    assert isinstance(task, Jigsaw)
-    evaluator = Evaluator(model.run, model.run.pictures(split))
-    batch, _, outputs = next(evaluator.batches(model.params))
-    shuffled = np.asarray(task.inputs(jax.device_put(batch)))
-    tiles = np.asarray(cut(jnp.asarray(shuffled), task.grid))
-    rows = []
+def sheet(model: TrainedModel, split: str, count: int = 8) -> Sheet:
+    """The first puzzles of a split, with the number of tiles that the network places right."""
+    method = model.run.method
+    assert isinstance(method, Jigsaw)
+    evaluator = Evaluator(model.run, model.run.images(split))
+    batch, _, outputs = next(evaluator.batches(model.parts))
+    on_device = jax.device_put(batch)
+    keys = record_keys(model.run.config.seed, None, on_device["record"])
+    shuffled = np.asarray(method.inputs(on_device, keys, train=False))
+    tiles = np.asarray(cut(jnp.asarray(shuffled), method.grid))
+    groups = []
     for index in range(min(count, int(batch["mask"].sum()))):
-        cells = assign(np.asarray(outputs[index]).reshape(-1, 2), task.grid)
+        cells = assign(np.asarray(outputs[index]).reshape(-1, 2), method.grid)
         placed = np.empty_like(tiles[index])
         placed[cells] = tiles[index]
         right = int((cells == batch["permutation"][index]).sum())
-        rows.append(
-            (
-                Tile(to_uint8(shuffled[index], task), "shuffled"),
-                Tile(
-                    to_uint8(np.asarray(paste(jnp.asarray(placed[None]), task.grid))[0], task),
-                    f"{right} of {task.num_tiles} right",
-                    right == task.num_tiles,
+        reassembled = np.asarray(paste(jnp.asarray(placed[None]), method.grid))[0]
+        groups.append(
+            [
+                Thumbnail(to_uint8(shuffled[index], method), "shuffled"),
+                Thumbnail(
+                    to_uint8(reassembled, method),
+                    f"{right} of {method.num_tiles} right",
+                    right == method.num_tiles,
                 ),
-                Tile(batch["image"][index], "original"),
-            )
+                Thumbnail(batch["image"][index], "original"),
+            ]
         )
-    return rows
+    return Sheet(
+        "Puzzles of",
+        "Shuffled, as the network reassembles it (each tile in a place of its own, with the least "
+        "total distance), original.",
+        groups,
+    )

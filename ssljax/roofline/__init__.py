@@ -1,1 +1,1 @@
-"""What a training step costs on a chip that need not be there: compiled, then set against it."""
+"""Roofline analysis: compiles the training step and bounds its speed by the chip's limits."""

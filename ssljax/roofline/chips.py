@@ -1,10 +1,11 @@
-"""What a chip can do at most, from its maker's public documentation.
+"""The limits of chips, from the documentation of their makers.
 
-Sources: https://cloud.google.com/tpu/docs/v4, /v5e, /v5p-training and /v6e; where they give the
-interconnect of a chip in both directions together, a link is that by 2 and by its 4 or 6 ports. The
-links of v4, which its page leaves out: Jouppi et al. (2023), arXiv:2304.01433. Hosts: the machine
-types ct4p-hightpu-4t, ct5lp-hightpu-4t, ct5p-hightpu-4t, ct6e-standard-4t. NVIDIA's data sheet of
-the H100 SXM, without sparsity.
+Sources: https://cloud.google.com/tpu/docs/v4, /v5e, /v5p-training and /v6e. They give the total
+bandwidth of a chip's interconnect in both directions. The bandwidth of a link is this number
+divided by 2 and by the number of ports, 4 or 6. The page of v4 does not describe the links; their
+bandwidth is from Jouppi et al. (2023), arXiv:2304.01433. The hosts are the machine types
+ct4p-hightpu-4t, ct5lp-hightpu-4t, ct5p-hightpu-4t and ct6e-standard-4t. The H100 is the SXM model,
+without sparsity, from NVIDIA's data sheet.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A chip's limits.
+    """The limits of a chip.
 
     Attributes:
-      name: as in the topologies' names.
-      device_kind: how jax's `device.device_kind` starts.
+      name: the name of the chip in the names of topologies.
+      device_kind: the prefix of JAX's `device.device_kind`.
       flops: bfloat16 FLOP/s.
-      memory: bytes of HBM.
-      bandwidth: of the HBM, in bytes/s.
-      link: bytes/s over one link to a neighbour, in one direction; 0: it has none.
-      vcpus: of its host, for each chip; two of them are a core. 0: not known.
+      memory: HBM in bytes.
+      bandwidth: HBM bandwidth in bytes/s.
+      link: bandwidth of one link to a neighbour in one direction, in bytes/s; 0 if there are none.
+      vcpus: the host's virtual CPUs per chip, two per core; 0 if unknown.
     """
 
     name: str
@@ -40,7 +41,7 @@ CHIPS = {
     chip.name: chip
     for chip in (
         Chip("v4", "TPU v4", 275e12, 32 * _GIB, 1200e9, 50e9, 60),
-        # jax's name for v5p is a part of v5e's, which therefore comes first.
+        # v5e comes before v5p because the device kind of v5p is a prefix of that of v5e.
         Chip("v5e", "TPU v5 lite", 197e12, 16 * _GIB, 819e9, 50e9, 28),
         Chip("v5p", "TPU v5", 459e12, 95 * _GIB, 2765e9, 100e9, 52),
         Chip("v6e", "TPU v6 lite", 918e12, 32 * _GIB, 1638e9, 100e9, 45),
@@ -50,5 +51,5 @@ CHIPS = {
 
 
 def chip_of(device_kind: str) -> Chip | None:
-    """The chip with this `device.device_kind`; None of one that is not in the table."""
+    """The chip with the given `device.device_kind`, or None if it is not in the table."""
     return next((chip for chip in CHIPS.values() if device_kind.startswith(chip.device_kind)), None)

@@ -1,4 +1,4 @@
-"""Compiles the step that training would run, and reads what it costs."""
+"""Compiles the training step and measures its cost."""
 
 from __future__ import annotations
 
@@ -8,29 +8,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from ssljax.config import check_train_config
-from ssljax.errors import InputError
+from ssljax.data.read_batch import batch_layout
+from ssljax.methods import method_class
 from ssljax.models import automatic_dtype
 from ssljax.roofline import hlo
+from ssljax.roofline.arithmetic import flops
 from ssljax.roofline.bounds import Cost
-from ssljax.tasks import TASKS, Task
-from ssljax.training.run import Run, make_run, open_class_names
+from ssljax.roofline.collectives import collective_bytes
+from ssljax.roofline.loops import unknown_trip_counts
+from ssljax.roofline.traffic import memory_bytes
+from ssljax.runs.config import check_train_config, complete
+from ssljax.runs.run import Run, make_run, open_class_names
+from ssljax.settings.errors import InputError
 from ssljax.training.run_step import make_run_step
 
-_STEPS_PER_EPOCH = 1000  # a number in the program, which costs the same with any
+_STEPS_PER_EPOCH = 1000  # a constant in the program that does not affect its cost
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes that a device needs for a step.
+    """The memory in bytes that a step needs on one device.
 
     Attributes:
       arguments: the training state and the batch.
-      temporaries: activations, gradients, and what else is made and dropped within the step.
-      output: what is not written in the place of an argument.
+      temporaries: activations, gradients and other arrays that are freed within the step.
+      output: results that do not replace an argument.
       program: the instructions.
     """
 
@@ -41,22 +45,25 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return sum(dataclasses.astuple(self))
 
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
-    """A step as XLA made it.
+    """A compiled training step.
 
     Attributes:
-      run: whose step it is.
-      devices: that it is made for.
-      seconds: that compiling took.
-      memory: of each device.
-      bytes_accessed: XLA's count for each device, in which a TPU's fast memory is counted, too.
-      cost: for each device.
-      program: of each device.
+      run: the run that the step belongs to.
+      devices: the devices that the step is compiled for.
+      seconds: the compilation time.
+      memory: the memory that each device needs.
+      bytes_accessed: XLA's count for each device, scaled to the trip counts of the loops. On a TPU,
+        it includes accesses to on-chip memory.
+      unknown_trip_counts: the number of loops whose trip count is unknown. Their bodies are counted
+        once in `bytes_accessed` and `cost`.
+      cost: the cost for each device.
+      program: the program that each device runs.
     """
 
     run: Run
@@ -64,6 +71,7 @@ class CompiledStep:
     seconds: float
     memory: Memory
     bytes_accessed: float
+    unknown_trip_counts: int
     cost: Cost
     program: hlo.Program
 
@@ -71,10 +79,10 @@ class CompiledStep:
 def compile_step(
     config: ConfigDict, devices: Sequence[jax.Device] | None = None, num_classes: int = 0
 ) -> CompiledStep:
-    """Compiles a config's training step; see `lower_step`.
+    """Compiles the training step of a config. The arguments are those of `lower_step`.
 
     Raises:
-      InputError: something is wrong with the config, or the step does not fit into the memory.
+      InputError: the config is invalid, or the step does not fit into the memory.
     """
     run, devices, lowered = lower_step(config, devices, num_classes)
     images = run.config.batch_size // len(devices)
@@ -85,16 +93,20 @@ def compile_step(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(
-            f"batch_size: {images} examples for each of {len(devices)} devices do not fit: "
-            + str(error).splitlines()[0]
+            f"batch_size: {images} examples per device on {len(devices)} devices do not fit into "
+            "the memory: " + str(error).splitlines()[0]
         ) from error
     seconds = time.perf_counter() - start
 
     analysis, sizes = compiled.cost_analysis(), compiled.memory_analysis()
-    # XLA's counts take the body of a loop once; Adam, outside of it, is next to nothing.
-    repeats = run.config.gradient_accumulation_steps
-    program = hlo.parse(compiled.as_text(), trips=repeats)
-    flops, bytes_accessed = (repeats * analysis[name] for name in ("flops", "bytes accessed"))
+    program = hlo.parse(compiled.as_text())
+    # XLA counts the body of a loop once.
+    moved = memory_bytes(program)
+    repeats = moved / memory_bytes(program, repeat_loops=False)
+    bytes_accessed = analysis["bytes accessed"] * repeats
+    # Most FLOPs that are not in a dot or a convolution are elementwise, so they grow like memory
+    # traffic. Scaling all FLOPs like the dots would also multiply those of the optimiser.
+    other_flops = max(0.0, analysis["flops"] - flops(program, repeat_loops=False))
     on_tpu = devices[0].platform == "tpu"
     return CompiledStep(
         run=run,
@@ -107,11 +119,12 @@ def compile_step(
             program=sizes.generated_code_size_in_bytes,
         ),
         bytes_accessed=bytes_accessed,
+        unknown_trip_counts=unknown_trip_counts(program),
         cost=Cost(
             images=images,
-            flops=flops,
-            memory_bytes=program.memory_bytes() if on_tpu else bytes_accessed,
-            all_reduce_bytes=program.all_reduce_bytes(),
+            flops=flops(program) + other_flops * repeats,
+            memory_bytes=moved if on_tpu else bytes_accessed,
+            collective_bytes=collective_bytes(program),
         ),
         program=program,
     )
@@ -120,53 +133,43 @@ def compile_step(
 def lower_step(
     config: ConfigDict, devices: Sequence[jax.Device] | None = None, num_classes: int = 0
 ) -> tuple[Run, list[jax.Device], Any]:
-    """The step that training would run, traced for shapes alone.
+    """Lowers the training step of a config, from the shapes of its arguments.
 
     Args:
-      config: of a training run.
-      devices: need not be there; None takes this machine's.
-      num_classes: of a data set that is not prepared here; 0 opens the config's where the task
-        needs labels.
+      config: the config of a training run.
+      devices: the devices to lower for, which need not be present. None uses those of this machine.
+      num_classes: the number of classes, for a data set that is not prepared on this machine. If it
+        is 0 and the method needs labels, the config's data set is opened.
 
     Returns:
-      The run, the devices in their order, and jax's `Lowered` step.
+      The run, the devices, and the lowered step.
 
     Raises:
-      InputError: something is wrong with the config.
+      InputError: the config is invalid.
     """
+    config = complete(config)
     check_train_config(config)
-    config = config.copy_and_resolve_references()
     if config.parallelism == "pmap":
-        raise InputError("parallelism: pmap is not compiled ahead of time; use jit")
-    if config.model.get("dtype") == "auto" and devices is not None:
-        config.model.dtype = automatic_dtype(devices[0].platform)
-    task = TASKS.get(config.task.name)
+        raise InputError("parallelism: pmap cannot be compiled ahead of time; use jit")
+    if config.model.dtype == "auto":
+        platform = (devices or jax.devices())[0].platform
+        config.model.dtype = automatic_dtype(platform)
     if num_classes:
         names = tuple(str(number) for number in range(num_classes))
     else:
-        names = open_class_names(config) if task is not None and task.needs_labels else ()
+        needs_labels = method_class(config.method.name).needs_labels
+        names = open_class_names(config) if needs_labels else ()
     run = make_run(config, names)
     step = make_run_step(run, _STEPS_PER_EPOCH, devices)
     state = _abstract(jax.eval_shape(step.initial_state), step.parallelism.replicated())
-    batch = _abstract(batch_shapes(run.task, config.batch_size), step.parallelism.split())
+    batch = _abstract(batch_shapes(run), step.parallelism.split())
     return run, step.parallelism.devices, step.train_step.lower(state, batch)
 
 
-def batch_shapes(task: Task, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a global batch as the input pipeline delivers it."""
-    size = task.image_size
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-        "image": ((size, size, 3), np.uint8),
-        "label": ((), np.int32),
-        "record": ((), np.int32),
-        "mask": ((), np.bool_),
-    }
-    for name, value in task.draw(0, np.random.default_rng(0), train=True).items():
-        shapes[name] = (value.shape, value.dtype)
-    return {
-        name: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
-        for name, (shape, dtype) in shapes.items()
-    }
+def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and dtypes of a global batch from the input pipeline, by name."""
+    layout = batch_layout(run.config.batch_size, run.method.image_size, run.method.draw)
+    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in layout.items()}
 
 
 def _abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:

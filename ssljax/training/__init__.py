@@ -1,1 +1,1 @@
-"""The training loop and its parts."""
+"""Training: the loop, the step, the optimiser, and validation."""

@@ -1,8 +1,7 @@
-"""The training loop: one for every task.
+"""The training loop: one for every method.
 
-What a step does hangs on the state and the step's number alone, and the checkpoint written at a
-step holds all that later steps need. So a run that was interrupted anywhere ends like one that
-was not.
+What a step computes depends only on the state and the step's number, and the checkpoint of a step
+has everything that later steps need. A run that was interrupted ends like one that was not.
 """
 
 from __future__ import annotations
@@ -10,375 +9,225 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sys
-import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
-from ssljax import storage
 from ssljax.data import pipeline
-from ssljax.data.pictures import open_pictures
+from ssljax.data.cache import open_images
 from ssljax.data.subset import label_fraction
-from ssljax.errors import InputError, Interrupted, ProcessLost, TrainingFailed
-from ssljax.training import initialization, processes, run_folder
-from ssljax.training.checkpoints import BEST, LATEST, Checkpoints
-from ssljax.training.evaluation import Evaluator
-from ssljax.training.interruption import Interruption
-from ssljax.training.lock import lock
-from ssljax.training.metrics import MetricSums
-from ssljax.training.progress import Progress
-from ssljax.training.run import Run, make_run, open_class_names
+from ssljax.devices import processes
+from ssljax.devices.signals import Interruption
+from ssljax.files import storage
+from ssljax.runs.checkpoints import BEST, LATEST, Checkpoints
+from ssljax.runs.config import resolve
+from ssljax.runs.folder import recorded_config
+from ssljax.runs.run import Run, open_run
+from ssljax.settings.errors import Interrupted, ProcessLost, TrainingFailed
+from ssljax.training.profile import Profile
 from ssljax.training.run_step import make_run_step
-from ssljax.training.steps import TrainState
+from ssljax.training.start import start
+from ssljax.training.training_log import Diverged, TrainingLog
+from ssljax.training.validation import Evaluator
 
-# It runs once, in milliseconds; optimising its random numbers would take XLA seconds.
-_COMPILE_FAST = {"xla_backend_optimization_level": 0}
 
-
-def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
-    """Trains, or goes on where an earlier call on the same folder stopped.
+def train(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    after_validation: Callable[[Run, pathlib.Path], None] = lambda run, folder: None,
+) -> Run:
+    """Trains a run, or continues it where an earlier call on the same folder stopped.
 
     Args:
-      config: see `ssljax.config.train_config`.
-      workdir: the run folder; created if it is not there.
+      config: see `ssljax.runs.config.train_config`.
+      workdir: the run folder; it is created if needed.
+      after_validation: called with the run and its folder after each validation.
 
     Returns:
-      The run as it was built; what came out lies in the folder.
+      The run as it was built; its results are in the folder.
 
     Raises:
-      InputError: something about the config, the data or the folder is wrong.
+      InputError: something is wrong with the config, the data or the folder.
       TrainingFailed: the loss is not finite, a checkpoint cannot be written, or another process
         of the run has ended.
       Interrupted: Ctrl-C or SIGTERM came, to this process or to another; a checkpoint was saved.
     """
+    # ---------------------------------------------------------------- config, network, data
+    folder = storage.path(workdir, "--workdir")
     with processes.together():
-        run = make_run(config, open_class_names(config))
-        loop = _Loop(run, storage.path(workdir, "--workdir"))
-    with Interruption() as loop.interruption, contextlib.ExitStack() as locks:
-        try:
-            loop.start(locks)
-            loop.train()
-            loop.checkpoints.wait()
-        except OSError as error:
-            raise TrainingFailed(
-                f"cannot write {error.filename or workdir}: {error.strerror}; "
-                + loop.checkpoints.last_good()
-            ) from error
-        except (jax.errors.JaxRuntimeError, ValueError) as error:
-            if not processes.lost(error):
-                raise
-            raise loop.checkpoints.process_lost(error) from error
-        finally:
-            loop.close()
+        run = open_run(resolve(config, recorded_config(folder)))
+        config, method = run.config, run.method
+        data = config.data
+        records = label_fraction(run.records(data.train_split), data.label_fraction, config.seed)
+        validation_records = run.records(data.validation_split)
+        steps_per_epoch = -(-len(records) // config.batch_size)
+        total_steps = config.epochs * steps_per_epoch
+        checkpoints = Checkpoints(folder)
+        ended = checkpoints.step(LATEST) == total_steps
+        images, validation_images = open_images(
+            "" if ended else data.cache,
+            records,
+            validation_records,
+            size=method.image_size,
+            decoding=data.decoding,
+        )
+        # ------------------------------------------------------------ devices, steps
+        run_step = make_run_step(run, steps_per_epoch)
+        parallelism, evaluator = run_step.parallelism, Evaluator(run, validation_images)
+    in_flight = 1 if parallelism.serial else 2
+
+    with contextlib.ExitStack() as stack:
+        interruption = stack.enter_context(Interruption())
+        stack.enter_context(_endings(folder, checkpoints))
+        # ------------------------------------------------------------ state, log, input
+        started = start(run, run_step, steps_per_epoch, checkpoints, folder, stack)
+        state, step = started.state, started.step
+        log = TrainingLog(folder, config, steps_per_epoch, step, started.sums)
+        stack.callback(log.close)
+        profile = stack.enter_context(Profile(folder, config.profile_steps))
+        signal = processes.SharedSignal(lag=in_flight - 1)
+        batches = pipeline.DevicePrefetch(
+            pipeline.batches(
+                images,
+                method.draw,
+                batch_size=config.batch_size,
+                epochs=config.epochs,
+                seed=config.seed,
+                train=True,
+                random_crop=data.random_crop,
+                count_repeated=method.couples_examples,
+                threads=data.threads,
+                workers=data.workers,
+                start_step=started.next_example // config.batch_size,
+            ),
+            parallelism.put,
+        )
+        if step == total_steps:
+            processes.say(f"{folder} is trained to step {step} already")
+
+        def metadata() -> dict[str, Any]:
+            return {
+                "method": config.method.name,
+                "step": step,
+                "epoch": step / steps_per_epoch,
+                "class_names": list(run.class_names),
+            }
+
+        def save_latest() -> None:
+            position = {"next_example": step * config.batch_size, **log.to_json()}
+            if not _all_finite(state.params):
+                raise Diverged(f"the parameters after step {step} are not finite")
+            checkpoints.save(LATEST, step, state.parts(), metadata(), position)
+
+        def stop_if_interrupted() -> None:
+            number = signal(interruption.signal_number)
+            if number is not None:
+                if checkpoints.step(LATEST) != step:
+                    save_latest()
+                checkpoints.wait()
+                raise _interrupted(number, step)
+
+        # ------------------------------------------------------------ the loop
+        validate_every = config.validate_every_epochs * steps_per_epoch
+        compiled = False
+        while True:
+            # The latest checkpoint is written before validation, so a run that resumes may begin
+            # with a validation that was interrupted.
+            validates = step > 0 and (step % validate_every == 0 or step == total_steps)
+            if validates and not log.validated(step):
+                metrics = evaluator.metrics(state.weights(), stop_if_interrupted)
+                if _is_best(run, metrics, log) and checkpoints.step(BEST) != step:
+                    description = {**metadata(), "validation": metrics}
+                    checkpoints.save(BEST, step, state.weights(), description)
+                    checkpoints.wait()
+                log.validation(step, metrics)
+                after_validation(run, folder)
+                log.start_interval(batches)
+            if step == total_steps:
+                break
+            batch = next(batches)
+            logs = (step + 1) % steps_per_epoch == 0 or (step + 1) % config.log_every_steps == 0
+            before = _copy(state.params) if logs else None
+            profile.before(step + 1)
+            state, sums = run_step.train_step(state, batch)
+            step += 1
+            profile.after(step, sums)
+            log.add(step, sums, in_flight)
+            if not compiled:
+                log.start_interval(batches)
+                compiled = True
+            if logs:
+                norms = _norms(before, state.params)
+                log.interval(step, float(run_step.learning_rate(step - 1)), norms, batches)
+            save_every = config.checkpoint_every_steps
+            validates = step % validate_every == 0 or step == total_steps
+            if validates or (save_every and step % save_every == 0):
+                save_latest()
+            stop_if_interrupted()
+        checkpoints.wait()
     return run
 
 
-class _Loop:
-    """The state of one call of `train`."""
+def _is_best(run: Run, metrics: dict[str, float], log: TrainingLog) -> bool:
+    """Whether no earlier validation was as good."""
+    name = run.method.best_metric
+    if not name:
+        return False
+    sign = 1 if run.method.best_is_max else -1
+    best = max((sign * row[name] for row in log.metrics.validations()), default=-np.inf)
+    return sign * metrics[name] > best
 
-    interruption: Interruption
 
-    def __init__(self, run: Run, workdir: pathlib.Path):
-        config = run.config
-        self.run, self.config, self.workdir = run, config, workdir
+def _interrupted(number: int, step: int) -> Interrupted:
+    ending = Interrupted(
+        number,
+        f"interrupted; a checkpoint was saved at step {step}, and the same command continues from "
+        "there",
+    )
+    ending.shared = True
+    return ending
 
-        # ------------------------------------------------------------------ data
-        records = label_fraction(
-            run.records(config.data.train_split), config.data.label_fraction, config.seed
-        )
-        validation = run.records(config.data.validation_split)
-        self.steps_per_epoch = -(-len(records) // config.batch_size)
-        self.total_steps = config.epochs * self.steps_per_epoch
-        self.checkpoints = Checkpoints(workdir)
-        finished = self.checkpoints.step(LATEST) == self.total_steps
-        self.pictures, validation_pictures = open_pictures(
-            "" if finished else config.data.cache,
-            records,
-            validation,
-            size=run.task.image_size,
-            decoding=config.data.decoding,
-        )
 
-        # ------------------------------------------------------------------ devices and steps
-        self.run_step = make_run_step(run, self.steps_per_epoch)
-        self.parallelism = self.run_step.parallelism
-        self.evaluator = Evaluator(run, validation_pictures)
-        self.log: run_folder.MetricsLog | None = None
-        self.interval, self.epoch_sums = MetricSums(), MetricSums()
-        self.pending: list[tuple[int, Any]] = []  # sums still on the devices, by step
-        self.interval_images = 0.0
-
-    # ---------------------------------------------------------------------- start
-    def start(self, locks: contextlib.ExitStack) -> None:
-        """Sets the state, from the latest checkpoint, other weights, or fresh; then the folder.
-
-        The run's files are written only after all of that has worked.
-
-        Args:
-          locks: keeps the folder from other processes until it is closed.
-        """
-        held = bool(processes.first_says(self.workdir.is_dir()))
-        if held:
-            self.lock(locks)
-        with processes.together():
-            started = self.checkpoints.step(LATEST)
-            if started is not None:
-                self.check_goes_on(started)
-            elif self.checkpoints.step(BEST) is not None:
-                raise InputError(
-                    f"--workdir: {self.workdir} holds weights, but no state to go on from; name "
-                    f"another folder, and start from them with --config.init_from={self.workdir}"
-                )
-        state = jax.jit(
-            self.run_step.initial_state,
-            out_shardings=self.parallelism.replicated(),
-            compiler_options=_COMPILE_FAST if jax.default_backend() == "cpu" else None,
-        )()
-        first_example, report = 0, None
-        if started is not None:
-            state, data = self.checkpoints.restore_latest(state)
-            first_example = data["next_example"]
-            self.interval, self.epoch_sums = (
-                MetricSums(data["interval"]),
-                MetricSums(data["epoch_sums"]),
-            )
-        elif self.config.init_from:
-            with processes.together():
-                source, origin = initialization.load_source(self.config)
-            params, report = initialization.carry_over(
-                state.params, source, self.config.init_layers
-            )
-            state = state.replace(params=params)
-            report |= {
-                "from": origin,
-                "fingerprint": initialization.fingerprint(source, self.config.init_layers),
-            }
-            processes.say(initialization.describe(report))
-        if not held:
-            self.lock(locks)
-            if self.checkpoints.step(LATEST) != started:
-                raise InputError(f"--workdir: {self.workdir} was trained by another process")
-        with processes.together():
-            if processes.is_first():
-                run_folder.open_run_folder(self.workdir, self.config)
-                if report:
-                    run_folder.write_json(self.workdir / "init.json", report)
-                elif started is None:  # of a start that never came to a checkpoint
-                    (self.workdir / "init.json").unlink(missing_ok=True)
-        self.first_step = first_example // self.config.batch_size
-        self.state: TrainState = state
-        self.step = int(state.step)
-        self.log = run_folder.MetricsLog(self.workdir, self.step)
-        self.progress = Progress(
-            self.workdir.name, self.total_steps, self.config.epochs, self.config.batch_size
-        )
-        self.shared_signal = processes.SharedSignal(0 if self.parallelism.serial else 1)
-
-    def check_goes_on(self, started: int) -> None:
-        """Makes sure that what is configured can go on from the folder's latest step."""
-        run_folder.check_same_run(self.workdir, self.config)
-        initialization.check_same_start(self.workdir, self.config)
-        if started > self.total_steps:
-            raise InputError(
-                f"epochs: {self.config.epochs} end at step {self.total_steps}, but "
-                f"{self.workdir} is at step {started} already"
-            )
-        every, ended = (
-            self.config.validate_every_epochs,
-            run_folder.read_config(self.workdir).epochs,
-        )
-        if (
-            ended != self.config.epochs
-            and ended % every
-            and started == ended * self.steps_per_epoch
-        ):
-            raise InputError(
-                f"epochs: {self.workdir} ended, and was validated, after epoch {ended}; one that "
-                f"is validated every {every} epochs cannot go on from there"
-            )
-
-    def lock(self, locks: contextlib.ExitStack) -> None:
-        """Makes sure that no other run is trained in the folder, and that all processes see it."""
-        with processes.together():
-            if processes.is_first():
-                message = f"--workdir: another process is training in {self.workdir}"
-                locks.enter_context(lock(self.workdir / ".lock", message))
-        processes.check_shared(self.workdir)
-
-    # ---------------------------------------------------------------------- train
-    def train(self) -> None:
-        """Runs to the end of the last epoch."""
-        # Latest is written before validation; so validation may be what an interruption cut off.
-        if self.step and self.validates():
-            self.validate()
-        if self.step == self.total_steps:
-            processes.say(f"{self.workdir} is trained to step {self.step} already")
-            return
-        batches = pipeline.DevicePrefetch(
-            pipeline.batches(
-                self.pictures,
-                self.run.task,
-                batch_size=self.config.batch_size,
-                epochs=self.config.epochs,
-                seed=self.config.seed,
-                train=True,
-                random_crop=self.config.data.random_crop,
-                threads=self.config.data.threads,
-                workers=self.config.data.workers,
-                start_step=self.first_step,
-            ),
-            self.parallelism.put,
-        )
-        in_flight = 1 if self.parallelism.serial else 2
-        compiling = True
-        for batch in batches:
-            self.state, sums = self.run_step.train_step(self.state, batch)
-            self.step += 1
-            self.pending.append((self.step, sums))
-            # Few steps ahead: enough to keep the devices busy, and an interruption need not wait.
-            jax.block_until_ready(self.pending[-in_flight:][0][1])
-            if compiling:
-                self.collect()
-                self.start_interval(batches)
-                compiling = False
-
-            epoch_ends = self.step % self.steps_per_epoch == 0
-            if epoch_ends or self.step % self.config.log_every_steps == 0:
-                self.log_interval(batches)
-            every = self.config.checkpoint_every_steps
-            if self.validates() or (every and self.step % every == 0):
-                self.save_latest()
-            self.stop_if_interrupted()
-            if self.validates():
-                self.validate()
-                self.start_interval(batches)
-
-    def start_interval(self, batches: pipeline.DevicePrefetch) -> None:
-        """Sets the clocks of the rate and of the waiting for input."""
-        self.interval_start = (time.perf_counter(), batches.waited)
-        self.interval_images = 0.0
-
-    def collect(self) -> None:
-        """Fetches the steps' sums from the devices; stops at a loss that is not finite."""
-        for step, sums in self.pending:
-            sums = jax.device_get(sums)
-            if not np.isfinite(sums["loss"][0]):
-                self.fail(f"the loss of step {step} is {sums['loss'][0]}")
-            self.interval_images += float(sums["loss"][1])
-            self.interval.add(sums)
-            self.epoch_sums.add(sums)
-        self.pending = []
-
-    def log_interval(self, batches: pipeline.DevicePrefetch) -> None:
-        """Writes the means since the last row."""
-        self.collect()
-        start, waited = self.interval_start
-        seconds = max(time.perf_counter() - start, 1e-9)
-        # Of an interval that was nothing but the compiling step, there is no rate.
-        rate = self.interval_images / seconds
-        waiting = (batches.waited - waited) / seconds
-        means, self.interval = self.interval.means(), MetricSums()
-        epoch = -(-self.step // self.steps_per_epoch)
-        assert self.log is not None
-        self.log.write(
-            "train",
-            self.step,
-            {
-                "epoch": self.step / self.steps_per_epoch,
-                "learning_rate": float(self.run_step.learning_rate(self.step - 1)),
-                **means,
-                "images_per_second": rate,
-                "input_wait": waiting,
-            },
-        )
-        self.progress.show(self.step, epoch, means["loss"], rate, waiting)
-        self.start_interval(batches)
-
-    # ---------------------------------------------------------------------- checkpoints
-    def save_latest(self) -> None:
-        """Starts to write a checkpoint from which the run can go on exactly here."""
-        self.collect()
-        if not _all_finite(self.state.params):
-            self.fail(f"the parameters after step {self.step} are not finite")
-        self.checkpoints.save_latest(
-            self.state,
-            data={
-                "next_example": self.step * self.config.batch_size,
-                "interval": self.interval.to_json(),
-                "epoch_sums": self.epoch_sums.to_json(),
-            },
-            metadata=self.metadata(),
-        )
-
-    def metadata(self) -> dict[str, Any]:
-        """What a checkpoint says of itself."""
-        return {
-            "task": self.config.task.name,
-            "step": self.step,
-            "epoch": self.step / self.steps_per_epoch,
-            "class_names": list(self.run.class_names),
-        }
-
-    def stop_if_interrupted(self) -> None:
-        """After a Ctrl-C or SIGTERM: makes sure of a checkpoint at this step and ends the run."""
-        number = self.shared_signal(self.interruption.signal_number)
-        if number is None:
-            return
-        if self.checkpoints.step(LATEST) != self.step:
-            self.save_latest()
-        self.checkpoints.wait()
-        ending = Interrupted(
-            number,
-            f"interrupted; a checkpoint was saved at step {self.step}, and the same command goes "
-            "on from there",
-        )
-        ending.shared = True
-        raise ending
-
-    def fail(self, reason: str) -> None:
-        """Ends a run whose numbers have gone wrong."""
-        self.checkpoints.wait()
+@contextlib.contextmanager
+def _endings(folder: pathlib.Path, checkpoints: Checkpoints) -> Iterator[None]:
+    """Turns errors of training into endings that name the checkpoint to continue from."""
+    try:
+        yield
+    except Diverged as error:
+        checkpoints.wait()
         ending = TrainingFailed(
-            f"{reason}; {self.checkpoints.last_good()}. Try a lower optimizer.learning_rate"
+            f"{error}; {checkpoints.last_good()}. Try a lower optimizer.learning_rate"
         )
         ending.shared = True
-        raise ending
+        raise ending from error
+    except OSError as error:
+        raise TrainingFailed(
+            f"cannot write {error.filename or folder}: {error.strerror}; " + checkpoints.last_good()
+        ) from error
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if not processes.lost(error):
+            raise
+        raise checkpoints.process_lost(error) from error
+    finally:
+        if not isinstance(sys.exception(), ProcessLost):  # closing would wait for the others
+            checkpoints.close()
 
-    # ---------------------------------------------------------------------- validation
-    def validates(self) -> bool:
-        """Whether there is a validation after this step."""
-        every = self.config.validate_every_epochs * self.steps_per_epoch
-        return self.step % every == 0 or self.step == self.total_steps
 
-    def validate(self) -> None:
-        """Validates, and keeps the parameters if they are the best so far."""
-        assert self.log is not None
-        epoch_sums, self.epoch_sums = self.epoch_sums, MetricSums()
-        rows = [row for row in self.log.rows if row["kind"] == "validation"]
-        if any(row["step"] == self.step for row in rows):
-            return
-        metrics = self.evaluator.metrics(self.state.params, self.stop_if_interrupted)
-        task = self.run.task
-        sign = 1 if task.best_is_max else -1
-        best = max((sign * row[task.best_metric] for row in rows), default=-np.inf)
-        if sign * metrics[task.best_metric] > best and self.checkpoints.step(BEST) != self.step:
-            self.checkpoints.save_best(self.state, {**self.metadata(), "validation": metrics})
-            self.checkpoints.wait()
-        epoch = self.step // self.steps_per_epoch
-        train = {f"train_{name}": value for name, value in epoch_sums.means().items()}
-        self.log.write("validation", self.step, {"epoch": epoch, **metrics, **train})
-        self.progress.validated(epoch, metrics)
+@jax.jit
+def _copy(params: Any) -> Any:
+    return jax.tree.map(jnp.copy, params)
 
-    def close(self) -> None:
-        """Frees what is open; says nothing of faults, for then the run has ended with one."""
-        if not isinstance(sys.exception(), ProcessLost):  # it would wait for the others
-            self.checkpoints.close()
-        if self.log is not None:
-            self.log.close()
-            self.progress.close()
+
+@jax.jit
+def _norms(before: Any, after: Any) -> dict[str, jax.Array]:
+    """Of the last step's update and of the parameters; inside the step they would cost more."""
+    update = jax.tree.map(jnp.subtract, after, before)
+    return {"update_norm": optax.tree.norm(update), "parameter_norm": optax.tree.norm(after)}
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""Metrics as sums and weights, so that they are exact whatever the batches are."""
+"""Metrics as sums and weights, which are exact for batches of any size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class MetricSums:
     """Running (Σ values, Σ weights) of each metric, in float64 on the host."""
 
     def __init__(self, sums: Mapping[str, Any] | None = None):
-        """Empty, or as `to_json` returned it."""
+        """Empty, or from the result of `to_json`."""
         self._sums = {
             name: (np.asarray(value, np.float64), np.asarray(weight, np.float64))
             for name, (value, weight) in (sums or {}).items()
@@ -37,7 +37,7 @@ class MetricSums:
         return means
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as JSON values; float64 survives the round trip unchanged."""
+        """All sums as JSON values, without loss of precision."""
         return {
             name: [np.asarray(value).tolist(), np.asarray(weight).tolist()]
             for name, (value, weight) in self._sums.items()

@@ -1,17 +1,17 @@
-"""The progress line: epoch, loss, rate, share of time waiting for input, time left."""
+"""The progress line: epoch, loss, images/s, share of time waiting for input, time left."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from ssljax.training.processes import is_first
+from ssljax.devices.processes import is_first
 
 
 class Progress:
-    """Writes to standard error; redraws one line on a terminal, else a line every ten seconds.
+    """Writes to standard error: one line that is redrawn on a terminal, or one every ten seconds.
 
-    Of several processes only the first one speaks.
+    If there are several processes, only the first one writes.
     """
 
     def __init__(self, name: str, total_steps: int, epochs: int, batch_size: int):
@@ -24,13 +24,14 @@ class Progress:
     def show(
         self, step: int, epoch: int, loss: float, images_per_second: float, waiting: float
     ) -> None:
-        """Shows how far training is.
+        """Shows the progress of training.
 
         Args:
           step: steps done.
-          epoch: the running epoch, from 1.
-          images_per_second: over the last interval; 0 where nothing was measured.
-          waiting: share of that interval spent waiting for input.
+          epoch: the current epoch, from 1.
+          loss: over the last interval.
+          images_per_second: over the last interval; 0 if it was not measured.
+          waiting: share of the interval spent waiting for input.
         """
         if not self._speaks:
             return
@@ -49,7 +50,7 @@ class Progress:
         )
 
     def validated(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Shows an epoch's validation metrics, on a line that stays."""
+        """Shows an epoch's validation metrics on a separate line."""
         if not self._speaks:
             return
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
@@ -58,7 +59,7 @@ class Progress:
             print(file=sys.stderr)
 
     def close(self) -> None:
-        """Leaves the last line on the terminal."""
+        """Ends the line on the terminal."""
         if self._terminal and self._shown:
             print(file=sys.stderr, flush=True)
 

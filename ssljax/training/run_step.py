@@ -9,22 +9,28 @@ from typing import Any
 import jax
 import optax
 
-from ssljax.training.optimizers import make_optimizer, make_schedule
-from ssljax.training.parallelism import Parallelism
-from ssljax.training.run import Run
-from ssljax.training.steps import TrainState, initial_state, make_train_step
+from ssljax.devices.parallelism import Parallelism
+from ssljax.runs.run import Run
+from ssljax.settings.errors import InputError
+from ssljax.training import schedules
+from ssljax.training.optimizers import make_optimizer
+from ssljax.training.state import TrainState, initial_state
+from ssljax.training.step import make_train_step
+
+# Initialisation runs once, in milliseconds; XLA would take seconds to optimise its random numbers.
+_COMPILE_FAST = {"xla_backend_optimization_level": 0}
 
 
 @dataclasses.dataclass(frozen=True)
 class RunStep:
-    """What a run's config makes of a step.
+    """The step that a run's config describes.
 
     Attributes:
-      parallelism: how it is spread over the devices.
+      parallelism: how it is divided among the devices.
       learning_rate: by step.
       optimizer: with that learning rate.
-      train_step: `(state, batch) -> (state, sums)`, jitted; the state given is used up.
-      initial_state: makes the state of step 0; run it inside jit.
+      train_step: `(state, batch) -> (state, sums)`, compiled; the given state is donated.
+      initial_state: makes the state of step 0; to be traced, see `new_state`.
     """
 
     parallelism: Parallelism
@@ -33,31 +39,73 @@ class RunStep:
     train_step: Any
     initial_state: Callable[[], TrainState]
 
+    def new_state(self) -> TrainState:
+        """The state of step 0, on the devices."""
+        options = _COMPILE_FAST if self.parallelism.devices[0].platform == "cpu" else None
+        replicated = self.parallelism.replicated()
+        make = jax.jit(self.initial_state, out_shardings=replicated, compiler_options=options)
+        return make()
+
 
 def make_run_step(
     run: Run, steps_per_epoch: int, devices: Sequence[jax.Device] | None = None
 ) -> RunStep:
-    """Makes the step that a run's config describes.
+    """Makes the step of a run.
 
     Args:
       run: with its config.
-      steps_per_epoch: what the schedule counts epochs by.
+      steps_per_epoch: counts epochs, on which schedules and random draws depend.
       devices: None takes all.
 
     Raises:
-      InputError: the batch does not divide over the devices, or an unknown optimiser.
+      InputError: the batch does not divide among the devices, or cannot be computed in
+        micro-batches.
     """
     config = run.config
-    accumulation = config.gradient_accumulation_steps
-    parallelism = Parallelism(config.parallelism, config.batch_size, accumulation, devices)
-    learning_rate = make_schedule(config, steps_per_epoch)
-    optimizer = make_optimizer(config.optimizer, learning_rate, config.frozen_layers)
+    check_accumulation(run)
+    parallelism = Parallelism(
+        config.parallelism, config.batch_size, config.gradient_accumulation_steps, devices
+    )
+    optimizer = make_optimizer(config, steps_per_epoch, run.method.parameter_groups())
+    step = make_train_step(run, optimizer, steps_per_epoch, config.epochs * steps_per_epoch)
     return RunStep(
         parallelism,
-        learning_rate,
+        schedules.learning_rate(config, steps_per_epoch),
         optimizer,
-        parallelism.train_step(
-            make_train_step(run.model, run.task, optimizer, config.seed, accumulation)
-        ),
-        lambda: initial_state(run.model, optimizer, run.task.image_size, config.seed),
+        parallelism.train_step(step),
+        lambda: initial_state(run, optimizer),
     )
+
+
+def check_accumulation(run: Run) -> None:
+    """Checks that micro-batches would give the same step as one batch.
+
+    Raises:
+      InputError: the loss compares examples of the batch, or the network has batch statistics.
+    """
+    if run.config.gradient_accumulation_steps == 1:
+        return
+    stats = run.variable_shapes()[1]
+    if run.method.couples_examples or jax.tree.leaves(stats):
+        why = (
+            f"the loss of {run.config.method.name} compares the examples of a batch"
+            if run.method.couples_examples
+            else f"{run.config.model.name} has batch normalisation"
+        )
+        raise InputError(
+            f"gradient_accumulation_steps must be 1: {why}, so micro-batches would compute "
+            "something else; --config.model.remat=true saves memory without changing the result"
+        )
+
+
+def check_buildable(run: Run) -> None:
+    """Builds everything of a training run except its state, and opens its data.
+
+    Raises:
+      InputError: whatever is wrong with the config or the data.
+    """
+    data = run.config.data
+    for split in (data.train_split, data.validation_split, data.test_split):
+        run.records(split)
+    step = make_run_step(run, steps_per_epoch=1)
+    jax.eval_shape(step.initial_state)  # patterns that match no parameter are named here

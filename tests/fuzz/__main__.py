@@ -18,8 +18,8 @@ import traceback
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from ssljax.command_line import quiet_libraries
-from ssljax.errors import InputError
+from ssljax.settings.command_line import quiet_libraries
+from ssljax.settings.errors import InputError
 from tests.fuzz.mutate import mutate
 from tests.fuzz.targets import TARGETS, Target, quietly
 

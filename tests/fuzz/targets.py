@@ -15,12 +15,14 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from ssljax import config_files
 from ssljax.data import fast_images, images
-from ssljax.data.deep_fashion_lists import read_listing
-from ssljax.errors import InputError
-from ssljax.models import torch_weights
+from ssljax.data.sets.deep_fashion.lists import read_listing
+from ssljax.models.torch import alexnet_layout
+from ssljax.runs.transfer import load_alexnet
+from ssljax.settings import config_files
+from ssljax.settings.errors import InputError
 from tests.deep_fashion_folder import write_folder
+from tests.networks import Classifier
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 
@@ -57,39 +59,39 @@ class AnnotationLists(Target):
         return sorted(self.folder.rglob("*.txt"))
 
     def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
-        """Every path that is accepted must lie in the folder."""
+        """Every path that is accepted must be in the folder."""
         for photograph in read_listing(folder).photographs:
             assert folder.resolve() in photograph.path.resolve().parents, photograph
 
 
 class Images(Target):
-    """Pictures of every format and of several modes."""
+    """Images of every format and of several modes."""
 
     def prepare(self) -> None:
         """See `Target`."""
         rng = np.random.default_rng(0)
         small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
-        picture = small.resize((64, 48))
+        image = small.resize((64, 48))
         for kind, options in (
             ("JPEG", {"quality": 80}), ("PNG", {}), ("GIF", {}), ("BMP", {}), ("WEBP", {}),
         ):  # fmt: skip
-            picture.save(self.folder / f"rgb.{kind.lower()}", kind, **options)
-        picture.save(self.folder / "progressive.jpeg", progressive=True)
-        picture.convert("CMYK").save(self.folder / "cmyk.jpeg")
+            image.save(self.folder / f"rgb.{kind.lower()}", kind, **options)
+        image.save(self.folder / "progressive.jpeg", progressive=True)
+        image.convert("CMYK").save(self.folder / "cmyk.jpeg")
         for mode in ("L", "P", "RGBA", "1"):
-            picture.convert(mode).save(self.folder / f"{mode}.png")
+            image.convert(mode).save(self.folder / f"{mode}.png")
         Image.fromarray(rng.integers(0, 2**16, (48, 64), np.uint16)).save(self.folder / "16bit.png")
         exif = Image.Exif()
         exif[0x0112] = 6
-        picture.save(self.folder / "turned.jpeg", exif=exif)
+        image.save(self.folder / "turned.jpeg", exif=exif)
 
     def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
         """Decodes and crops as a reader thread does."""
         try:
-            picture = images.decode(damaged.read_bytes())
+            image = images.decode(damaged.read_bytes())
         except images.ImageError as error:
             raise InputError(str(error)) from error
-        pixels = images.square(picture, 32, np.random.default_rng(0))
+        pixels = images.square(image, 32, np.random.default_rng(0))
         fast_images.square(damaged.read_bytes(), np.random.default_rng(0), np.empty_like(pixels))
         assert pixels.shape == (32, 32, 3)
         assert pixels.dtype == np.uint8
@@ -103,15 +105,10 @@ class Weights(Target):
         import safetensors.torch
         import torch
 
-        from ssljax.models import make_model
-
-        model = make_model({"name": "alexnet", "width": 1 / 64}, num_outputs=3)
-        import jax
-
-        params = model.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))["params"]
+        params = Classifier(3, width=1 / 64).init()
         state = {
             name: torch.from_numpy(np.array(value))
-            for name, value in torch_weights.to_state_dict(params).items()
+            for name, value in alexnet_layout.to_state_dict(params).items()
         }
         torch.save(state, self.folder / "new.pth")
         torch.save(state, self.folder / "old.pth", _use_new_zipfile_serialization=False)
@@ -119,7 +116,7 @@ class Weights(Target):
 
     def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
         """Loads the damaged file."""
-        torch_weights.load_alexnet(damaged)
+        load_alexnet(damaged)
 
 
 class RunFolders(Target):
@@ -130,8 +127,8 @@ class RunFolders(Target):
         from ssljax.training.loop import train
 
         source = self.folder.with_name("source")
-        for task, folder in (("jigsaw", source), ("classification", self.folder)):
-            config = config_files.load(f"{REPOSITORY}/tests/tiny.py:{task}")
+        for method, folder in (("jigsaw", source), ("classification", self.folder)):
+            config = config_files.load(f"{REPOSITORY}/tests/tiny.py:{method}")
             config.data.data_dir = str(self.folder.with_name("tfds"))
             config.data.train_split, config.data.validation_split = "images[:32]", "images[32:64]"
             config.epochs, config.model.width = 1, 1 / 64
@@ -143,8 +140,8 @@ class RunFolders(Target):
 
     def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
         """What `evaluate`, `predict` and the report do first."""
-        from ssljax.trained_model import load_run
-        from ssljax.training.run_folder import read_metrics
+        from ssljax.runs.metrics_log import read_metrics
+        from ssljax.runs.trained_model import load_run
 
         load_run(folder)
         read_metrics(folder)

@@ -1,0 +1,122 @@
+r"""Any method on any data with any model.
+
+    python -m ssljax.train --config=configs/pretrain.py:method=jigsaw,data=fashion_mnist \
+        --workdir=RUN
+
+The argument names entries of three tables, in any order: `method` (needed), `data` (default:
+fashion_mnist_10k) and `model` (default: alexnet). An entry is a function that sets what differs
+from the defaults, and its docstring names the source. The data's entry is applied first, then the
+model's, then the method's.
+"""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+import ssljax
+from ssljax.settings.errors import InputError, nearest
+
+
+# ------------------------------------------------------------------------------------------- data
+def fashion_mnist_10k(config: ConfigDict) -> None:
+    """Fashion-MNIST's 10,000 test images, which come with ssljax: 7,000 / 1,000 / 2,000.
+
+    28 px, resized to 72 px, since AlexNet needs 64 and puzzles a multiple of 2 and 3.
+    """
+    data = config.data
+    data.dataset = "fashion_mnist_10k"
+    data.train_split = "images[:70%]"
+    data.validation_split = "images[70%:80%]"
+    data.test_split = "images[80%:]"
+    data.image_size = 72
+
+
+def fashion_mnist(config: ConfigDict) -> None:
+    """Fashion-MNIST (Xiao et al., 2017): 57,000 / 3,000 of `train`, and the 10,000 of `test`."""
+    data = config.data
+    data.dataset = "fashion_mnist"
+    data.train_split = "train[:95%]"
+    data.validation_split = "train[95%:]"
+    data.test_split = "test"
+    data.image_size = 72
+
+
+def deep_fashion(config: ConfigDict) -> None:
+    """DeepFashion's official splits (Liu et al., 2016): 209,222 / 40,000 / 40,000 photographs.
+
+    The Bern group's 227 px; random crops when training.
+    """
+    config.data.dataset = "deep_fashion/official"
+    config.data.image_size = 227
+
+
+# ------------------------------------------------------------------------------------------ model
+def alexnet(config: ConfigDict) -> None:
+    """AlexNet (Krizhevsky, 2014); on small images at a quarter of its width."""
+    if config.data.image_size < 128:
+        config.model.width = 0.25
+
+
+# ----------------------------------------------------------------------------------------- method
+def jigsaw(config: ConfigDict) -> None:
+    """3×3 puzzles, tiles with a gap and normalised (Noroozi and Favaro, 2016, section 3.3).
+
+    The optimiser is the Bern group's Adam, learning rate 5e-4, ×0.3 every 5 of 20 epochs, but with
+    an L2 of 1e-5: with their 1e-3 the 3×3 puzzle is not learned on Fashion-MNIST (docs/results.md).
+    """
+    config.method.grid = 3
+    config.method.tile = config.data.image_size // 3
+    config.method.gap = config.method.tile // 6
+    config.method.normalize_tiles = True
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.weight_decay = 1e-5
+
+
+def classification(config: ConfigDict) -> None:
+    """Training with labels. Adam, learning rate 1e-3, L2 1e-5, chosen on Fashion-MNIST."""
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.weight_decay = 1e-5
+
+
+Entry = Callable[[ConfigDict], None]
+TABLES: dict[str, dict[str, Entry]] = {
+    "data": {
+        "fashion_mnist_10k": fashion_mnist_10k,
+        "fashion_mnist": fashion_mnist,
+        "deep_fashion": deep_fashion,
+    },
+    "model": {"alexnet": alexnet},
+    "method": {"jigsaw": jigsaw, "classification": classification},
+}
+DEFAULTS = {"data": "fashion_mnist_10k", "model": "alexnet"}
+
+
+def get_config(choice: str = "") -> ConfigDict:
+    """The settings of a choice such as `method=jigsaw,data=fashion_mnist`."""
+    chosen = parse(choice)
+    config = ssljax.train_config(chosen["method"], chosen["model"])
+    for table, entries in TABLES.items():
+        entries[chosen[table]](config)
+    return config
+
+
+def parse(choice: str) -> dict[str, str]:
+    """The name of each table's entry.
+
+    Raises:
+      InputError: an unknown or missing part.
+    """
+    chosen = dict(DEFAULTS)
+    for part in filter(None, choice.split(",")):
+        table, equals, name = part.partition("=")
+        if table not in TABLES or not equals:
+            hint = nearest(table, TABLES)
+            raise InputError(f"configs/pretrain.py: {part!r} is not PART=NAME of a table; {hint}")
+        if name not in TABLES[table]:
+            hint = nearest(name, TABLES[table])
+            raise InputError(f"configs/pretrain.py: {table}={name}: unknown; {hint}")
+        chosen[table] = name
+    if "method" not in chosen:
+        known = ", ".join(TABLES["method"])
+        raise InputError(f"configs/pretrain.py: method=NAME is missing; known: {known}")
+    return chosen

@@ -1,0 +1,36 @@
+"""`python -m ssljax` lists the commands; `--version` prints the version."""
+
+from __future__ import annotations
+
+import sys
+
+from ssljax import __version__
+
+COMMANDS = {
+    "prepare": "prepares a data set",
+    "train": "trains a run, or continues it",
+    "evaluate": "evaluates a checkpoint on a split",
+    "study": "runs pretext tasks and the arms that start from them, and writes a report",
+    "predict": "names what is in images",
+    "weights": "converts weights from and to PyTorch",
+    "compile": "tells what a training step needs, also for TPUs, without one",
+}
+
+
+def main() -> None:
+    """Prints the list of commands or the version."""
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        print(f"ssljax {__version__}")
+        return
+    lines = ["usage: python -m ssljax.COMMAND --help", ""]
+    lines += [f"  {name:10} {text}" for name, text in COMMANDS.items()]
+    if arguments in ([], ["--help"], ["-h"]):
+        print("\n".join(lines))
+        return
+    print("\n".join([f"ssljax: unexpected argument {arguments[0]!r}", *lines]), file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

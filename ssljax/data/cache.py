@@ -1,0 +1,100 @@
+"""Decoded images that are kept in memory after the first epoch: `data.cache=ram`."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ssljax.data import images
+from ssljax.data.image_source import ImageSource
+from ssljax.data.records import Records
+from ssljax.settings.errors import InputError
+
+_SHARE_OF_MEMORY = 0.8  # of what is available when training starts
+_SAMPLE = 64  # images that an estimate decodes
+
+
+class CachedImages(ImageSource):
+    """Keeps every image once it is decoded, as uint8[H, W, 3], for all reader threads.
+
+    An image that is square already is never cropped, so it is kept at the requested size. The
+    result is the same as without the cache, to the bit.
+    """
+
+    def __init__(self, records: Records, size: int, decoding: str = "exact"):
+        super().__init__(records, size, decoding)
+        self._kept: dict[int, tuple[np.ndarray, int]] = {}
+
+    def read(self, records: Sequence[int]) -> list[tuple[Any, int]]:
+        """See `ImageSource.read`; images that are not kept yet are decoded here.
+
+        Raises:
+          InputError: a record cannot be decoded.
+        """
+        new = [record for record in records if record not in self._kept]
+        for record, (data, label) in zip(new, super().read(new), strict=True):
+            try:
+                image = self.decode(data)
+            except images.ImageError as error:
+                raise self.not_decoded(record, error) from error
+            self._kept[record] = self._keepable(image), label
+        return [self._kept[record] for record in records]
+
+    def square(self, image: Any, rng: np.random.Generator | None, out: np.ndarray) -> None:
+        """See `ImageSource.square`."""
+        self.resize(image, rng, out)
+
+    def _keepable(self, image: Any) -> np.ndarray:
+        width, height = images.dimensions(image)
+        if width != height:
+            return np.asarray(image)
+        out = np.empty((self.size, self.size, 3), np.uint8)
+        self.resize(image, None, out)
+        return out
+
+    def estimated_bytes(self) -> int:
+        """The memory that all images of the split will need, estimated from a sample."""
+        sample = np.linspace(0, len(self) - 1, min(_SAMPLE, len(self))).astype(int)
+        sizes = [image.nbytes for image, _ in self.read(sample.tolist())]
+        return round(sum(sizes) / len(sizes) * len(self))
+
+
+def available_memory() -> int:
+    """Bytes that can be used before the machine swaps or the container reaches its limit."""
+    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    values = dict(line.split(":", 1) for line in lines)
+    available = int(values["MemAvailable"].split()[0]) * 1024
+    try:
+        group = pathlib.Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        return min(available, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return available
+
+
+def open_images(cache: str, *splits: Records, size: int, decoding: str) -> list[ImageSource]:
+    """The images of some splits, kept in memory if `cache` is `ram`.
+
+    Args:
+      cache: `config.data.cache`.
+      *splits: the records.
+      size: the side of the square images, in pixels.
+      decoding: `exact` or `fast`.
+
+    Raises:
+      InputError: they are not expected to fit into memory.
+    """
+    if not cache:
+        return [ImageSource(records, size, decoding) for records in splits]
+    kept = [CachedImages(records, size, decoding) for records in splits]
+    needed = sum(images.estimated_bytes() for images in kept)
+    free = available_memory()
+    what = f"data.cache: {sum(map(len, kept)):,} decoded images need about {needed / 1e9:.2g} GB"
+    if needed > _SHARE_OF_MEMORY * free:
+        raise InputError(f"{what}, {free / 1e9:.2g} GB are available; set --config.data.cache=''")
+    print(what, file=sys.stderr)
+    return list(kept)

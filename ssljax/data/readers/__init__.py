@@ -1,0 +1,1 @@
+"""Reader processes and the memory that they share with the training process."""

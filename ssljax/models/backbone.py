@@ -1,0 +1,86 @@
+"""The contracts of a network's parts, and the options that all backbones share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from ssljax.settings.options import option
+
+_BLOCK = "block"
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneOptions:
+    """`config.model.*`: the options that every backbone has in addition to its own."""
+
+    dtype: str = option(
+        "auto",
+        "computes in this type; auto: bfloat16 on GPU and TPU, float32 on CPU",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    remat: bool = option(
+        False, "compute activations again in the backward pass: less memory, more time"
+    )
+
+
+class Part(nn.Module):
+    """A backbone or a head.
+
+    `ssljax.models.network.Network` sets these fields of each of its parts.
+
+    Attributes:
+      dtype: the type that is computed in; parameters are float32.
+      initializer: of new weights, see `ssljax.models.initializers`.
+      batch_statistics: batch normalisation uses the statistics of the batch and updates the
+        running ones; otherwise it uses the running ones.
+    """
+
+    dtype: jnp.dtype = jnp.float32
+    initializer: str = "pytorch"
+    batch_statistics: bool = False
+
+
+class Backbone(Part):
+    """What is kept after pretraining and transferred: from images to features.
+
+    A backbone is one file with a subclass of this class, and one line in `MODELS`. Its options are
+    fields made with `ssljax.settings.options.option`.
+
+    Attributes:
+      smallest_image: the least side of an image, in pixels.
+    """
+
+    smallest_image: ClassVar[int]
+
+    def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """Computes features.
+
+        Args:
+          images: float32[B, H, W, 3], normalised.
+          keys: one random key per image, for dropout; None runs without dropout.
+
+        Returns:
+          [B, D], in `dtype`.
+        """
+        raise NotImplementedError
+
+    def layers(self, images: jax.Array, keys: jax.Array | None = None) -> dict[str, jax.Array]:
+        """The outputs of all layers by name, the last of which is the backbone's output."""
+        raise NotImplementedError
+
+
+def block_output(x: jax.Array) -> jax.Array:
+    """Marks the output of a block, which `model.remat` keeps for the backward pass."""
+    return checkpoint_name(x, _BLOCK)
+
+
+def keep_blocks_only() -> Callable[..., bool]:
+    """The policy for `jax.checkpoint` that keeps what `block_output` has marked."""
+    return jax.checkpoint_policies.save_only_these_names(_BLOCK)

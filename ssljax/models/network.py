@@ -1,0 +1,86 @@
+"""The network of a run: a backbone and the heads of its method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from ssljax.models.backbone import Backbone, Part
+from ssljax.models.batch_norm import COLLECTION
+from ssljax.views import keys as streams
+
+_KEYS = "keys"  # the collection of the random keys, which are an input and not a variable
+
+
+class Network(nn.Module):
+    """Named parts: `net.backbone(images)`, and `net.NAME(x)` for each head.
+
+    Parameters and batch statistics are nested dicts, by part first: `backbone`, then the heads.
+
+    Attributes:
+      make_backbone: makes the backbone, given keyword arguments of `Part`.
+      make_heads: makes each head, in the same way; (name, function) pairs.
+      batch_statistics: the names of the parts whose batch normalisation uses the batch's
+        statistics; the others use the running ones.
+    """
+
+    make_backbone: Callable[..., Backbone]
+    make_heads: tuple[tuple[str, Callable[..., Part]], ...] = ()
+    batch_statistics: tuple[str, ...] = ()
+
+    def setup(self) -> None:
+        """Makes the parts."""
+        self._backbone = self._part("backbone", self.make_backbone)
+        for name, make in self.make_heads:
+            setattr(self, name, self._part(name, make))
+
+    def _part(self, name: str, make: Callable[..., Any]) -> Any:
+        return make(name=name, batch_statistics=name in self.batch_statistics)
+
+    def backbone(self, images: jax.Array) -> jax.Array:
+        """Features of images.
+
+        Args:
+          images: float32[B, H, W, 3], or with views in between, float32[B, V, …, H, W, 3].
+
+        Returns:
+          [B, D] or [B, V, …, D].
+        """
+        views = images.shape[1:-3]
+        flat = images.reshape(-1, *images.shape[-3:])
+        features = self._backbone(flat, self._view_keys(views))
+        return features.reshape(images.shape[0], *views, features.shape[-1])
+
+    def layers(self, images: jax.Array) -> dict[str, jax.Array]:
+        """The outputs of the backbone's layers by name, for float32[B, H, W, 3] images."""
+        return self._backbone.layers(images)
+
+    def _view_keys(self, views: tuple[int, ...]) -> jax.Array | None:
+        """A key for each image: those of the records, or ones derived from them for each view."""
+        if not self.has_variable(_KEYS, "records"):
+            return None
+        keys: jax.Array = self.get_variable(_KEYS, "records")
+        for count in views:
+            keys = streams.fold_in(keys[..., None], jax.numpy.arange(count))
+        return keys.reshape(-1)
+
+
+def variables(
+    params: Mapping[str, Any], stats: Mapping[str, Any], keys: jax.Array | None = None
+) -> dict[str, Any]:
+    """What `Network.apply` takes.
+
+    Args:
+      params: parameters by part.
+      stats: batch statistics by part; {} if the network has none.
+      keys: key[B], one for each record, for dropout; None runs without dropout.
+    """
+    given: dict[str, Any] = {"params": params}
+    if stats:
+        given[COLLECTION] = stats
+    if keys is not None:
+        given[_KEYS] = {"records": streams.fold_in(keys, streams.DROPOUT)}
+    return given

@@ -1,0 +1,94 @@
+"""The charts of a study's report, as SVG."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ssljax.report import curves
+from ssljax.report.curves import Curve
+from ssljax.report.tables import label, metrics
+from ssljax.studies.results import best, chosen, main_arms
+
+
+def classification(results: dict[str, Any]) -> list[str]:
+    """Validation metrics and losses of the arms by epoch."""
+    arms = list(main_arms(results).items())
+    names = [name for name in metrics(chosen(arms[0][1])) if name != "class_mean"]
+    figures = []
+    for key in names:
+        lines = [
+            Curve(name, run["epochs"], run["validation"][key], index)
+            for index, (name, arm) in enumerate(arms)
+            for run in chosen(arm)["curves"]
+        ]
+        figures.append(curves.draw(lines, f"Validation {label(key)}", "percent", percent=True))
+    losses = []
+    for index, (name, arm) in enumerate(arms):
+        for run in chosen(arm)["curves"]:
+            epochs, validation, training = run["epochs"], run["validation"], run["training"]
+            losses.append(Curve(f"{name}, validation", epochs, validation["loss"], index))
+            losses.append(Curve(f"{name}, training", epochs, training["loss"], index, True))
+    return [*figures, curves.draw(losses, "Loss", "cross entropy, nats")]
+
+
+def pretexts(results: dict[str, Any]) -> list[str]:
+    """Every metric of each pretext task by epoch."""
+    figures = []
+    for index, (name, pretext) in enumerate(results["pretexts"].items()):
+        for key in metrics(pretext):
+            lines = []
+            for run in pretext["curves"]:
+                epochs = run["epochs"]
+                lines.append(Curve("validation", epochs, run["validation"][key], index))
+                lines.append(Curve("training", epochs, run["training"][key], index, True))
+            title = f"{name}: {label(key)}"
+            figures.append(curves.draw(lines, title, "", chance=pretext["chance"].get(key)))
+    return figures
+
+
+def label_efficiency(results: dict[str, Any]) -> str:
+    """The main metric of the arms by share of the labels."""
+    lines = []
+    arms = [(name, arm) for name, arm in results["arms"].items() if len(arm["labels"]) > 1]
+    for index, (name, arm) in enumerate(arms):
+        shares = sorted(arm["labels"].values(), key=lambda share: share["fraction"])
+        fractions = [100 * share["fraction"] for share in shares]
+        lines.append(_curve(results, name, fractions, [best(share) for share in shares], index))
+    return curves.draw(
+        lines,
+        f"Test {label(results['metric'])} by share of the labels",
+        "percent",
+        percent=True,
+        x_label="percent of the labels",
+        logarithmic=True,
+    )
+
+
+def axis(results: dict[str, Any], name: str) -> str:
+    """The main metric over a quantity in which arms differ, one line per share of the labels."""
+    arms = [arm for arm in results["arms"].values() if name in arm["axes"]]
+    arms.sort(key=lambda arm: arm["axes"][name])
+    keys = sorted({key for arm in arms for key in arm["labels"]}, key=float, reverse=True)
+    shares = {key: [arm for arm in arms if key in arm["labels"]] for key in keys}
+    most = max(map(len, shares.values()))
+    shares = {key: points for key, points in shares.items() if len(points) > 1 or most == 1}
+    lines = [
+        _curve(
+            results,
+            f"{100 * float(key):g} % of the labels",
+            [arm["axes"][name] for arm in points],
+            [best(arm["labels"][key]) for arm in points],
+            index,
+        )
+        for index, (key, points) in enumerate(shares.items())
+    ]
+    title = f"Test {label(results['metric'])} by {name}"
+    return curves.draw(lines, title, "percent", percent=True, x_label=name, markers=True)
+
+
+def _curve(
+    results: dict[str, Any], name: str, x: list[float], summaries: list[dict[str, Any]], index: int
+) -> Curve:
+    metric = results["metric"]
+    spread = [summary["std"][metric] if summary["std"] else 0.0 for summary in summaries]
+    return Curve(name, x, [summary["mean"][metric] for summary in summaries], index, spread=spread)

@@ -1,0 +1,141 @@
+"""The tables of a study's report, as HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+from ssljax.studies.results import chosen, main_arms
+
+_LABELS = {"top1": "top-1", "top3": "top-3", "top5": "top-5"}
+
+
+def label(metric: str) -> str:
+    """A metric's name for people."""
+    return _LABELS.get(metric, metric.replace("_", " "))
+
+
+def metrics(summary: dict[str, Any]) -> list[str]:
+    """The metrics of a summary except the loss, which has no chance level."""
+    return [name for name in summary["mean"] if name != "loss"]
+
+
+def arms(results: dict[str, Any]) -> str:
+    """The arms with all their labels, and published results next to them."""
+    shown = main_arms(results)
+    names = metrics(chosen(next(iter(shown.values()))))
+    published = {arm["published"] for arm in shown.values()} - {""}
+    columns = [
+        name for name in names if any(name in results["published"][row] for row in published)
+    ]
+    head = "".join(f'<th class="n">{label(name)}</th>' for name in names)
+    beside = "".join(f'<th class="n">{label(name)}</th>' for name in columns)
+    lines = [f"<table><tr><th>arm</th><th>starts from</th>{head}"]
+    lines.append(f"<th>published</th>{beside}</tr>" if published else "</tr>")
+    for name, arm in shown.items():
+        cells = "".join(f'<td class="n">{percent(chosen(arm), key)}</td>' for key in names)
+        lines.append(f"<tr><td>{_text(name)}</td><td>{_text(arm['start'])}</td>{cells}")
+        if published:
+            row = results["published"].get(arm["published"], {})
+            values = (f"{100 * row[key]:.1f}" if key in row else "" for key in columns)
+            lines.append(f'<td class="published">{_text(arm["published"])}</td>')
+            lines += [f'<td class="n published">{value}</td>' for value in values]
+        lines.append("</tr>")
+    chance = chosen(next(iter(shown.values())))["chance"]
+    cells = "".join(f'<td class="n">{_percent(chance.get(name))}</td>' for name in names)
+    span = f'<td colspan="{1 + len(columns)}"></td>' if published else ""
+    lines.append(f'<tr class="chance"><td>chance</td><td></td>{cells}{span}</tr></table>')
+    seeds = len(results["seeds"])
+    spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
+    note = (
+        f"Percent of {results['test_examples']:,} test examples{spread}; each arm with all its "
+        "labels and, if there are several settings, the one it chose. Chance: guessing always "
+        "names the most frequent classes."
+    )
+    if published and results["published"].get("source"):
+        note += f" Published: {results['published']['source']}."
+    return "".join(lines) + f'<p class="note">{_text(note)}</p>'
+
+
+def shares(results: dict[str, Any], keys: Sequence[str]) -> str:
+    """The main metric of every arm, at each share of the labels, under each setting.
+
+    Args:
+      results: see `ssljax.studies.results.collect`.
+      keys: of the shares, in increasing order.
+    """
+    settings = setting_names_of(results)
+    span = f' colspan="{len(settings)}"' if len(settings) > 1 else ""
+    lines = [f"<table><tr><th>arm, {label(results['metric'])}</th>"]
+    lines += [f'<th class="n"{span}>{100 * float(key):g} %</th>' for key in reversed(keys)]
+    lines.append("</tr>")
+    if len(settings) > 1:
+        lines.append("<tr><th></th>")
+        lines += [f'<th class="n">{_text(name)}</th>' for _ in keys for name in settings]
+        lines.append("</tr>")
+    for name, arm in results["arms"].items():
+        lines.append(f"<tr><td>{_text(name)}</td>")
+        for key in reversed(keys):
+            for setting in settings:
+                share = arm["labels"].get(key, {"settings": {}, "best": None})
+                summary = share["settings"].get(setting)
+                text = percent(summary, results["metric"]) if summary else ""
+                bold = len(settings) > 1 and setting == share["best"]
+                lines.append(f'<td class="n">{f"<b>{text}</b>" if bold else text}</td>')
+        lines.append("</tr>")
+    note = "Bold: the setting that the arm chose on validation data." if len(settings) > 1 else ""
+    return "".join(lines) + f'</table><p class="note">{note}</p>'
+
+
+def setting_names_of(results: dict[str, Any]) -> list[str]:
+    """The names of the settings, the reference setting first."""
+    names: list[str] = []
+    for arm in results["arms"].values():
+        for share in arm["labels"].values():
+            names += [name for name in share["settings"] if name not in names]
+    first = results["config"]["reference_setting"]
+    return sorted(sorted(names), key=lambda name: name != first)
+
+
+def pretexts(results: dict[str, Any]) -> str:
+    """The test metrics of each pretext task, with chance below them."""
+    lines = []
+    for name, pretext in results["pretexts"].items():
+        keys = metrics(pretext)
+        head = "".join(f'<th class="n">{_text(label(key))}</th>' for key in keys)
+        cells = "".join(
+            f'<td class="n">{pretext["mean"][key]:.4f} {_spread(pretext, key, 1, 4)}</td>'
+            for key in keys
+        )
+        chance = "".join(
+            f'<td class="n">{_number(pretext["chance"].get(key))}</td>' for key in keys
+        )
+        lines.append(
+            f"<table><tr><th>{_text(name)}</th>{head}</tr><tr><td>test</td>{cells}</tr>"
+            f'<tr class="chance"><td>chance</td>{chance}</tr></table>'
+        )
+    return "".join(lines)
+
+
+def percent(summary: dict[str, Any], key: str) -> str:
+    """A metric of a summary in percent, with its spread over the seeds."""
+    return f"{100 * summary['mean'][key]:.1f} {_spread(summary, key, 100, 1)}".strip()
+
+
+def _spread(summary: dict[str, Any], key: str, factor: float, digits: int) -> str:
+    if summary["std"] is None:
+        return ""
+    return f"± {factor * summary['std'][key]:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _text(value: str) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,127 @@
+"""The flag `--config=FILE[:ARGUMENT]` and its overrides `--config.a.b=value`.
+
+Nothing heavy is imported until a config is loaded, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from ssljax.settings import config_files
+from ssljax.settings.command_line import Command, import_plugins
+from ssljax.settings.errors import Ending, InputError, nearest
+
+_NAME = re.compile(r"--?config\.(?:(.+)\.)?(method|model)\.name=(.*)")
+
+
+class ConfigCommand(Command):
+    """A command that takes a config."""
+
+    def config(self) -> None:
+        """Adds `--config` and its overrides, and `--plugin`."""
+        flags.DEFINE_string(
+            "config",
+            None,
+            "a config file, FILE or FILE:ARGUMENT; --config.a.b=value overrides its settings",
+            flag_values=self.flags,
+        )
+        self.plugin()
+        self.required.append("config")
+
+    def parse(self, argv: Sequence[str]) -> list[str]:
+        """See `Command.parse`; `flags.config` becomes the config with its overrides.
+
+        Raises:
+          InputError: no such file, an unknown key (the nearest known one is named), or a bad value.
+        """
+        spec, argv = _take_config(argv)
+        if spec is None:
+            if any(re.match(r"--?config\.", argument) for argument in argv):
+                raise InputError("--config=FILE is missing")
+            return super().parse(argv)
+        import_plugins(_plugins(argv))
+        config = _load(spec)
+        for argument in argv:
+            if match := _NAME.fullmatch(argument):
+                _select(config, match[1] or "", match[2], match[3])
+        _check_keys(config, argv)
+        delattr(self.flags, "config")
+        try:
+            config_flags.DEFINE_config_dict(
+                "config", config, flag_values=self.flags, sys_argv=list(argv)
+            )
+        except flags.Error as error:
+            raise InputError(str(error).strip().splitlines()[-1]) from error
+        return super().parse(argv)
+
+
+def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of `--config=SPEC` or `--config SPEC`, and the other arguments."""
+    spec, rest, takes_next = None, [], False
+    for argument in argv:
+        if takes_next:
+            spec, takes_next = argument, False
+        elif argument in ("--config", "-config"):
+            takes_next = True
+        elif match := re.fullmatch(r"--?config=(.*)", argument, re.DOTALL):
+            spec = match[1]
+        else:
+            rest.append(argument)
+    if spec == "" or takes_next:
+        raise InputError("--config=FILE is missing")
+    return spec, rest
+
+
+def _plugins(argv: Sequence[str]) -> str:
+    """The value of `--plugin`, before flags are parsed: the config file may use the plugin."""
+    found = [re.fullmatch(r"--?plugin=(.*)", argument) for argument in argv]
+    pairs = itertools.pairwise(argv)
+    following = [value for flag, value in pairs if flag in ("--plugin", "-plugin")]
+    return ",".join([match[1] for match in found if match] + following)
+
+
+def _load(spec: str) -> ConfigDict:
+    try:
+        config = config_files.load(spec)
+    except Ending:
+        raise
+    except Exception as error:  # whatever the user's file raises
+        raise InputError(f"--config: {spec}: {str(error) or type(error).__name__}") from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"--config: get_config of {spec} returned no ConfigDict")
+    return config.unlock()
+
+
+def _select(config: ConfigDict, parents: str, group: str, name: str) -> None:
+    """Gives the config another method or model, before its options are overridden."""
+    from ssljax.runs.config import select
+
+    owner: Any = config
+    for key in filter(None, parents.split(".")):
+        owner = owner[key] if isinstance(owner, ConfigDict) and key in owner else {}
+    if isinstance(owner, ConfigDict) and group in owner:
+        for dropped in select(owner, group, name):
+            print(f"{group}.name={name}: {dropped} is left out; it is no option", file=sys.stderr)
+
+
+def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:
+    """Names the first override of a key that the config does not have."""
+    for argument in argv:
+        group: Any = config
+        path = argument.lstrip("-").partition("=")[0].split(".")
+        path[0] = path[0].removeprefix("no")  # --noconfig.a.b switches off
+        for depth, key in enumerate(path[1:] if path[0] == "config" else []):
+            if not isinstance(group, ConfigDict) or key not in group:
+                known = list(group) if isinstance(group, ConfigDict) else []
+                raise InputError(
+                    f"--config: unknown key {'.'.join(path[1 : depth + 2])}: "
+                    + (nearest(key, known) if known else "the key before it is a value")
+                )
+            group = group[key]

@@ -1,0 +1,148 @@
+"""The run folder: what was run, and with what.
+
+config.json        the resolved config
+environment.json   one entry per start: command, git commit, package versions, devices
+init.json          with `init_from`: which parameters were loaded
+metrics.jsonl, events.out.…   see metrics_log.py
+checkpoints/       see checkpoints.py
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+
+import jax
+from ml_collections import ConfigDict
+
+from ssljax.files import storage
+from ssljax.runs.config import FORMAT, changes, check_train_config, complete
+from ssljax.settings.errors import InputError
+
+PACKAGES = (
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets",
+    "array-record", "numpy", "pillow", "ml-collections",
+)  # fmt: skip
+
+
+def open_run_folder(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Creates the folder and records what is run, and with what.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        storage.write_json(workdir / "config.json", {"format": FORMAT, **config.to_dict()})
+        _add_environment(workdir)
+    except OSError as error:
+        raise InputError(f"--workdir: cannot write {workdir}: {error.strerror}") from error
+
+
+def read_config(workdir: str | pathlib.Path) -> ConfigDict:
+    """The resolved config of a run.
+
+    Raises:
+      InputError: the folder has no run, a damaged one, or one of another format.
+    """
+    path = storage.path(workdir, "--workdir") / "config.json"
+    try:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("it has no settings")
+        found = values.pop("format", None)
+        if found != FORMAT:
+            raise InputError(
+                f"the run has format {found}, this version of ssljax reads format {FORMAT}; "
+                "train it again, or use the version that wrote it"
+            )
+        config = complete(ConfigDict(values))
+        check_train_config(config)
+        return config
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{workdir} is not a run folder: it has no config.json") from error
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def recorded_config(workdir: str | pathlib.Path) -> ConfigDict | None:
+    """The config of the run in a folder, or None if there is none.
+
+    Raises:
+      InputError: see `read_config`.
+    """
+    folder = storage.path(workdir, "--workdir")
+    return read_config(folder) if (folder / "config.json").exists() else None
+
+
+def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Checks that the folder's run has the same settings, except for those that may change.
+
+    Raises:
+      InputError: it has other settings, or another method.
+    """
+    before = read_config(workdir)
+    if before.method.name != config.method.name:
+        raise InputError(
+            f"--workdir: {workdir} holds a run of the method {before.method.name}, "
+            f"not {config.method.name}; name another folder"
+        )
+    if changed := changes(before, config):
+        raise InputError(
+            f"--workdir: {workdir} holds a run with other settings ({'; '.join(changed)}); "
+            "name another folder"
+        )
+
+
+def _add_environment(workdir: pathlib.Path) -> None:
+    path = workdir / "environment.json"
+    try:
+        starts = json.loads(path.read_text())
+    except FileNotFoundError:
+        starts = []
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; repair or remove it") from error
+    if not isinstance(starts, list):
+        raise InputError(f"{path} is damaged: it does not hold a list; repair or remove it")
+    starts.append(
+        {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": sys.argv,
+            "git_commit": _git_commit(),
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in PACKAGES},
+            "processes": jax.process_count(),
+            "devices": [str(device) for device in jax.devices()],
+            "device_kind": jax.devices()[0].device_kind,
+        }
+    )
+    storage.write_json(path, starts)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout of this file; `-dirty` with uncommitted changes."""
+    here = pathlib.Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # and not of a repository around it
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,53 @@
+"""A lock file keeps other processes from writing to a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import pathlib
+import sys
+from collections.abc import Iterator
+
+from ssljax.files import storage
+from ssljax.settings.errors import InputError
+
+
+class Busy(InputError):
+    """Another process holds the lock."""
+
+
+@contextlib.contextmanager
+def lock(path: pathlib.Path, message: str) -> Iterator[None]:
+    """Holds a lock file; the lock is released when the process ends, however it ends.
+
+    Args:
+      path: the lock file; its folder is created if needed. Buckets have no locks.
+      message: of the error if another process holds it.
+
+    Raises:
+      Busy: another process holds it.
+      InputError: the folder cannot be written.
+    """
+    if storage.is_remote(path):
+        _warn_that_buckets_have_no_locks()
+        yield
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise InputError(f"--workdir: cannot write {path.parent}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(message) from error
+        except OSError as error:  # some network file systems have no locks
+            print(f"{path.parent} cannot be locked: {error.strerror}", file=sys.stderr)
+        yield
+
+
+@functools.cache
+def _warn_that_buckets_have_no_locks() -> None:
+    print("gs:// has no locks: run one command at a time on a folder there", file=sys.stderr)

@@ -1,0 +1,141 @@
+"""What a config describes, built: the parts that training, evaluation and the library share."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ssljax.data.image_source import ImageSource
+from ssljax.data.read_batch import batch_layout
+from ssljax.data.records import Records, open_records
+from ssljax.methods import make_method
+from ssljax.methods.method import DataSpec, Method
+from ssljax.models import make_network, model_class, paths
+from ssljax.models.batch_norm import COLLECTION
+from ssljax.models.network import Network
+from ssljax.runs.config import complete
+from ssljax.settings.errors import InputError
+from ssljax.views.keys import record_keys
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A method and a network that fit each other and a config.
+
+    Attributes:
+      config: of the run.
+      class_names: of its data set; empty if that has no labels.
+      method: what it trains.
+      network: when training; batch normalisation uses the batch's statistics.
+    """
+
+    config: ConfigDict
+    class_names: tuple[str, ...]
+    method: Method
+    network: Network
+
+    def records(self, split: str) -> Records:
+        """Opens a split of the run's data set.
+
+        Raises:
+          InputError: it is not there, or has no labels or other classes than the run.
+        """
+        data = self.config.data
+        records = open_records(data.dataset, split, data.data_dir, data.image_key, data.label_key)
+        if self.method.needs_labels and records.class_names != self.class_names:
+            raise InputError(
+                f"{records.name} has the classes {list(records.class_names)}, "
+                f"the run has {list(self.class_names)}"
+            )
+        return records
+
+    def images(self, split: str) -> ImageSource:
+        """The images of a split, decoded as the run's config says.
+
+        Raises:
+          InputError: see `records`.
+        """
+        return ImageSource(self.records(split), self.method.image_size, self.config.data.decoding)
+
+    def evaluation_network(self) -> Network:
+        """The network when evaluating: batch normalisation uses the running statistics."""
+        return self.network.clone(batch_statistics=())
+
+    def initial_variables(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """New parameters and batch statistics from the config's seed; run it inside jit.
+
+        Returns:
+          Nested dicts by part; the statistics are {} if the network has none.
+        """
+        layout = batch_layout(1, self.method.image_size, self.method.draw)
+        batch = {name: jnp.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
+        keys = record_keys(self.config.seed, None, batch["record"])
+        inputs = self.method.inputs(batch, keys, train=True)
+        key = jax.random.key(self.config.seed)
+        created = self.network.init(key, inputs, method=self.method.outputs)
+        return created["params"], created.get(COLLECTION, {})
+
+    def variable_shapes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """`initial_variables` as `jax.ShapeDtypeStruct`s."""
+        return jax.eval_shape(self.initial_variables)
+
+
+def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
+    """Builds the method and the network of a checked config.
+
+    Args:
+      config: a training config.
+      class_names: of the data set; empty if it has no labels.
+
+    Raises:
+      InputError: the options do not fit each other or the data.
+    """
+    data = DataSpec(
+        config.data.image_size, tuple(config.data.mean), tuple(config.data.std), len(class_names)
+    )
+    method = make_method(config.method, data)
+    smallest = model_class(config.model.name).smallest_image
+    if method.image_size < smallest:
+        raise InputError(
+            f"data.image_size: images of {method.image_size} px are too small for "
+            f"{config.model.name}, which needs at least {smallest} px"
+        )
+    heads = method.heads()
+    network = make_network(config.model, heads, batch_statistics=("backbone", *heads))
+    run = Run(config, class_names, method, network)
+    if not config.frozen_layers:
+        return run
+    # A part that is frozen as a whole also keeps its statistics.
+    leaves = paths.flatten(run.variable_shapes()[0])
+    trained = set(leaves) - paths.match(config.frozen_layers, leaves, "frozen_layers")
+    parts = {path.partition("/")[0] for path in trained}
+    return dataclasses.replace(run, network=network.clone(batch_statistics=tuple(sorted(parts))))
+
+
+def open_class_names(config: ConfigDict) -> tuple[str, ...]:
+    """The class names of the data set that a config trains on.
+
+    Raises:
+      InputError: the data set is not there.
+    """
+    data = config.data
+    return open_records(
+        data.dataset, data.train_split, data.data_dir, data.image_key, data.label_key
+    ).class_names
+
+
+def open_run(config: ConfigDict) -> Run:
+    """`make_run` with the class names of the config's data set.
+
+    Args:
+      config: a training config; settings that it leaves out get their defaults.
+
+    Raises:
+      InputError: whatever is wrong with the config, or the data set is not there.
+    """
+    config = complete(config)
+    return make_run(config, open_class_names(config))

@@ -1,0 +1,175 @@
+"""A trained run as a library: load it, classify images, extract features."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from ssljax.data import images as image_files
+from ssljax.methods import method_class
+from ssljax.models.network import Network, variables
+from ssljax.runs.checkpoints import Checkpoints
+from ssljax.runs.folder import read_config
+from ssljax.runs.run import Run, make_run
+from ssljax.settings.errors import InputError, nearest
+
+ImageLike = str | pathlib.Path | bytes | Image.Image | np.ndarray
+BATCH = 64
+
+
+class TrainedModel:
+    """The weights of a checkpoint with the run they belong to.
+
+    Attributes:
+      run: the config, the method, the network and the class names.
+      parts: `params`, `stats`, `teacher` and `memory`, nested dicts of arrays; {} for what the run
+        does not have.
+      checkpoint: `best` or `latest`.
+      step: of the checkpoint.
+      layer_names: of the backbone.
+    """
+
+    def __init__(self, run: Run, parts: dict[str, Any], checkpoint: str, step: int):
+        self.run, self.parts = run, parts
+        self.checkpoint, self.step = checkpoint, step
+        network, method = run.evaluation_network(), run.method
+
+        def outputs(params: Any, stats: Any, pixels: jax.Array) -> Any:
+            inputs = method.normalize(pixels)
+            return network.apply(variables(params, stats), inputs, method=method.outputs)
+
+        def layers(params: Any, stats: Any, pixels: jax.Array) -> Any:
+            inputs = method.normalize(pixels)
+            return network.apply(variables(params, stats), inputs, method=Network.layers)
+
+        self._outputs, self._layers = jax.jit(outputs), jax.jit(layers)
+        size = method.image_size
+        pixels = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+        shapes = jax.eval_shape(layers, self.params, self.parts["stats"], pixels)
+        self.layer_names = tuple(shapes)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters by part: `backbone`, then the heads."""
+        return self.parts["params"]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the run's data set; one name for each output of a classification."""
+        return self.run.class_names
+
+    def features(self, images: Iterable[ImageLike], layer: str = "") -> np.ndarray:
+        """The outputs of a layer of the backbone, after ReLU and pooling, for whole images.
+
+        Args:
+          images: files, their bytes, Pillow images, or uint8[H, W, 3] arrays.
+          layer: such as `conv5` (float32[N, h, w, channels]) or `fc7` (float32[N, features]);
+            empty is the last one.
+
+        Raises:
+          InputError: an image cannot be read, or the backbone has no such layer.
+        """
+        name = layer or self.layer_names[-1]
+        if name not in self.layer_names:
+            raise InputError(f"no layer {name!r}; {nearest(name, self.layer_names)}")
+        return self._over(
+            images, lambda pixels: self._layers(self.params, self.parts["stats"], pixels)[name]
+        )
+
+    def outputs(self, images: Iterable[ImageLike]) -> np.ndarray:
+        """The network's outputs, float32[N, …]; the logits of a classification.
+
+        Raises:
+          InputError: an image cannot be read.
+        """
+        return self._over(
+            images, lambda pixels: self._outputs(self.params, self.parts["stats"], pixels)
+        )
+
+    def classify(self, images: Sequence[ImageLike], top: int = 5) -> list[list[tuple[str, float]]]:
+        """The most likely classes of each image with their probabilities, in descending order.
+
+        Raises:
+          InputError: the run does not classify, or an image cannot be read.
+        """
+        if not self.run.method.names_classes:
+            raise InputError(
+                f"a run of the method {self.run.config.method.name} does not name classes; use "
+                "one of classification"
+            )
+        results = []
+        for probabilities in np.asarray(jax.nn.softmax(self.outputs(images))):
+            order = np.argsort(-probabilities, kind="stable")[:top]
+            results.append([(self.class_names[i], float(probabilities[i])) for i in order])
+        return results
+
+    def _over(
+        self, images: Iterable[ImageLike], function: Callable[[np.ndarray], jax.Array]
+    ) -> np.ndarray:
+        """Applies a function to uint8 batches; all but a single first one have the same size."""
+        size = self.run.method.image_size
+        pixels = iter(_pixels(image, size) for image in images)
+        parts: list[np.ndarray] = []
+        while batch := list(itertools.islice(pixels, BATCH)):
+            count = len(batch)
+            if parts:  # so that only one shape is compiled
+                batch += [np.zeros_like(batch[0])] * (BATCH - count)
+            parts.append(np.asarray(function(np.stack(batch))[:count], np.float32))
+        if not parts:
+            raise InputError("no images were given")
+        return np.concatenate(parts)
+
+
+def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:
+    """Loads the weights of a run folder; the run's data set is not needed.
+
+    Args:
+      workdir: the run folder.
+      checkpoint: `best`, `latest` or a step; empty: the one that the method hands over (the best
+        one of a classification, the latest one of a pretext task).
+
+    Raises:
+      InputError: there is no run folder, no such checkpoint, or it is damaged.
+    """
+    config = read_config(workdir)
+    checkpoints = Checkpoints(workdir, read_only=True)
+    try:
+        hand_over = method_class(config.method.name).hand_over
+        kind, step = checkpoints.find(checkpoint or hand_over)
+        run = make_run(config, checkpoints.class_names(kind, step))
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        params, stats = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            run.variable_shapes(),
+        )
+        parts = checkpoints.restore_parts(kind, step, {"params": params, "stats": stats})
+        parts |= checkpoints.restore_as_saved(kind, step, ("teacher", "memory"))
+        return TrainedModel(run, parts, kind, step)
+    finally:
+        checkpoints.close()
+
+
+def _pixels(image: ImageLike, size: int) -> np.ndarray:
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+            raise InputError(f"expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
+        return image_files.square(Image.fromarray(image), size, None)
+    if isinstance(image, Image.Image):
+        return image_files.square(image_files.upright_rgb(image), size, None)
+    name = "the given bytes"
+    if not isinstance(image, bytes):
+        name = str(image)
+        try:
+            image = pathlib.Path(image).read_bytes()
+        except OSError as error:
+            raise InputError(f"{name}: {error.strerror}") from error
+    try:
+        return image_files.square(image_files.decode(image), size, None)
+    except image_files.ImageError as error:
+        raise InputError(f"{name} cannot be read as an image: {error}") from error

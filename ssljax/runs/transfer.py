@@ -1,0 +1,226 @@
+"""Starting from weights that another run or PyTorch has trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssljax.data.sets import fashion_mnist_10k
+from ssljax.devices.parallelism import place
+from ssljax.files import storage
+from ssljax.methods import method_class
+from ssljax.models import paths
+from ssljax.models.torch import alexnet_layout, state_dict_files
+from ssljax.runs.checkpoints import Checkpoints
+from ssljax.runs.folder import read_config
+from ssljax.settings.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Weights to start from.
+
+    Attributes:
+      params: nested dicts by part.
+      stats: batch statistics, in the same form; {} if there are none.
+      origin: where they came from, for people.
+    """
+
+    params: dict[str, Any]
+    stats: dict[str, Any]
+    origin: str
+
+
+def load_source(config: ConfigDict) -> Source:
+    """Reads the weights that `config.init_from` and `config.init_part` name.
+
+    Raises:
+      InputError: it is neither a run with such a checkpoint nor a readable file of weights.
+    """
+    path = storage.path(config.init_from, "init_from")
+    if path.suffix in state_dict_files.SUFFIXES:
+        if storage.is_remote(path):
+            raise InputError(f"init_from: {path}: weight files must be on a disk; copy it there")
+        return Source(load_alexnet(path), {}, str(path))
+    if not path.is_dir():
+        raise InputError(
+            f"init_from: {path} is neither a run folder nor a file of weights "
+            f"({', '.join(state_dict_files.SUFFIXES)})"
+        )
+    source = read_config(path)
+    check_apart(source, config)
+    method = source.method.name
+    checkpoints = Checkpoints(path, read_only=True)
+    try:
+        kind, step = checkpoints.find(method_class(method).hand_over)
+        saved = checkpoints.restore_as_saved(kind, step, ("params", "stats", "teacher"))
+    finally:
+        checkpoints.close()
+    origin = f"{path} ({method}, {kind}, step {step})"
+    if config.init_part == "teacher":
+        if not saved["teacher"]:
+            raise InputError(f"init_part: {path} has no teacher; use init_part=student")
+        teacher = saved["teacher"]
+        return Source(teacher["params"], teacher.get("stats", {}), f"the teacher of {origin}")
+    return Source(saved["params"], saved["stats"], origin)
+
+
+def load_alexnet(path: str | pathlib.Path) -> dict[str, Any]:
+    """Reads a file of torchvision's AlexNet weights.
+
+    Returns:
+      float32 parameters by part, see `alexnet_layout.from_state_dict`.
+
+    Raises:
+      InputError: the file cannot be read, or does not hold an AlexNet.
+    """
+    return alexnet_layout.from_state_dict(state_dict_files.read(pathlib.Path(path)), str(path))
+
+
+def check_apart(source: ConfigDict, config: ConfigDict) -> None:
+    """Refuses to test on images that the pretext task was trained on.
+
+    Args:
+      source: the config of the run whose weights are transferred.
+      config: the config of the run that starts from them.
+
+    Raises:
+      InputError: training images of the source are among the test images.
+    """
+    ours, theirs = (run.data.dataset.split("/")[0].split(":")[0] for run in (config, source))
+    tested = config.data.test_split + config.data.validation_split
+    if theirs == fashion_mnist_10k.NAME and ours == "fashion_mnist" and "test" in tested:
+        raise InputError(
+            f"init_from: {fashion_mnist_10k.NAME} is Fashion-MNIST's test set: what was trained "
+            "on it cannot be tested on the split test of fashion_mnist"
+        )
+
+
+def choose(params: Any, source: Any, patterns: str) -> set[str]:
+    """The paths of the parameters that are transferred; looks at shapes only.
+
+    Args:
+      params: new parameters, or their shapes.
+      source: parameters to transfer, or their shapes.
+      patterns: `config.init_layers`, see `ssljax.models.paths.match`.
+
+    Raises:
+      InputError: a pattern matches nothing, or a parameter is missing or has another shape.
+    """
+    ours, theirs = paths.shapes(params), paths.shapes(source)
+    chosen = paths.match(patterns, ours, "init_layers")
+    if not chosen:
+        raise InputError("init_layers is empty, so nothing of init_from would be loaded")
+    for path in sorted(chosen):
+        if path not in theirs:
+            raise InputError(f"init_layers: the source has no {path}")
+        if ours[path] != theirs[path]:
+            raise InputError(
+                f"init_from: {path} is {theirs[path]} in the source and {ours[path]} in this "
+                "model; leave it out of init_layers, or give both the same model settings"
+            )
+    return chosen
+
+
+def transfer(
+    params: Any, stats: Any, source: Source, patterns: str
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Replaces new parameters, and their batch statistics, with those of a source.
+
+    Args:
+      params: new parameters, on the devices.
+      stats: new batch statistics, on the devices.
+      source: what to transfer.
+      patterns: see `choose`.
+
+    Returns:
+      Parameters, statistics, and a report: the paths of the parameters that were `loaded` or are
+      `fresh`, and of the source's that were `skipped`; `from` and `fingerprint` of the source.
+
+    Raises:
+      InputError: see `choose`.
+    """
+    chosen = choose(params, source.params, patterns)
+    layers = {path.rpartition("/")[0] for path in chosen}
+    ours, theirs = paths.flatten(params), paths.flatten(source.params)
+    our_stats, their_stats = paths.flatten(stats), paths.flatten(source.stats)
+    chosen_stats = {path for path in our_stats if path.rpartition("/")[0] in layers}
+    if missing := sorted(chosen_stats - set(their_stats)):
+        raise InputError(f"init_layers: the source has no {missing[0]}")
+
+    def replaced(old: dict[str, Any], new: dict[str, Any], paths_: set[str]) -> dict[str, Any]:
+        return paths.unflatten(
+            {
+                path: place(new[path], leaf.sharding) if path in paths_ else leaf
+                for path, leaf in old.items()
+            }
+        )
+
+    report = {
+        "loaded": [path for path in ours if path in chosen],
+        "fresh": [path for path in ours if path not in chosen],
+        "skipped": [path for path in theirs if path not in chosen],
+        "from": source.origin,
+        "fingerprint": fingerprint(source, patterns),
+    }
+    return (
+        replaced(ours, theirs, chosen),
+        replaced(our_stats, their_stats, chosen_stats),
+        report,
+    )
+
+
+def fingerprint(source: Source, patterns: str) -> str:
+    """A hash of what is transferred, which tells whether two runs started from the same weights."""
+    digest = hashlib.sha256()
+    leaves = paths.flatten(source.params)
+    for path in sorted(paths.match(patterns, leaves, "init_layers")):
+        leaf = np.asarray(leaves[path])
+        digest.update(f"{path} {leaf.shape} {leaf.dtype} ".encode() + leaf.tobytes())
+    return digest.hexdigest()
+
+
+def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Checks that a run that continues was started from what `init_from` names now.
+
+    Raises:
+      InputError: it was started from something else.
+    """
+    try:
+        report = json.loads((workdir / "init.json").read_text())
+        if not isinstance(report["from"], str) or not isinstance(report["fingerprint"], str):
+            raise TypeError("from and fingerprint must be strings")
+    except FileNotFoundError:
+        report = None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{workdir / 'init.json'} is damaged: {error}") from error
+    if not config.init_from and report is None:
+        return
+    if report is None or not config.init_from:
+        was = "random weights" if report is None else report["from"]
+        raise InputError(
+            f"--workdir: {workdir} was started from {was}, not from "
+            f"{config.init_from or 'random weights'}; name another folder"
+        )
+    if not storage.path(config.init_from, "init_from").exists():
+        return  # it is not needed any more
+    source = load_source(config)
+    if fingerprint(source, config.init_layers) != report["fingerprint"]:
+        raise InputError(
+            f"--workdir: {workdir} was started from {report['from']}, and {source.origin} holds "
+            "other weights; name another folder, or remove this one to train it again"
+        )
+
+
+def describe(report: Mapping[str, Any]) -> str:
+    """The report as text, a line for each outcome."""
+    lines = [f"initial weights from {report['from']}:"]
+    lines += [f"  {what:8} {', '.join(report[what])}" for what in ("loaded", "fresh", "skipped")]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Settings: their defaults, ranges and help; config files; the command line; errors."""

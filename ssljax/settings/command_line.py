@@ -1,0 +1,172 @@
+"""What all commands share: flags, help, one-line errors and exit codes.
+
+Nothing heavy is imported here, so that `--help` and a mistyped flag answer at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from ssljax.settings.errors import Ending, InputError, Interrupted, nearest
+
+
+class Command:
+    """A command with flags of its own; none are global, so that commands can call each other."""
+
+    def __init__(self, name: str, description: str, usage: str):
+        self.name, self.description, self.usage = name, description, usage
+        self.flags = flags.FlagValues()
+        self.required: list[str] = []
+        flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=self.flags)
+
+    def text(self, name: str, help_text: str, default: str = "", required: bool = False) -> None:
+        """Adds a flag that takes a string."""
+        flags.DEFINE_string(name, default, help_text, flag_values=self.flags)
+        self.required += [name] if required else []
+
+    def number(self, name: str, help_text: str) -> None:
+        """Adds a flag that takes a whole number; the default is 0."""
+        flags.DEFINE_integer(name, 0, help_text, lower_bound=0, flag_values=self.flags)
+
+    def switch(self, name: str, help_text: str) -> None:
+        """Adds a flag that is off by default."""
+        flags.DEFINE_bool(name, False, help_text, flag_values=self.flags)
+
+    def plugin(self) -> None:
+        """Adds `--plugin=MODULE[,MODULE…]`."""
+        self.text(
+            "plugin",
+            "MODULE[,MODULE…]: Python modules to import, which add methods or models",
+        )
+
+    def parse(self, argv: Sequence[str]) -> list[str]:
+        """Parses the command line and returns the arguments that are not flags.
+
+        Raises:
+          InputError: an unknown flag (the nearest known one is named) or a bad value.
+        """
+        try:
+            positional = self.flags([self.name, *argv])[1:]
+        except flags.UnrecognizedFlagError as error:
+            known = [f"--{name}" for name in self.flags if "." not in name]
+            raise InputError(
+                f"unknown flag --{error.flagname}: {nearest(f'--{error.flagname}', known)}"
+            ) from error
+        except flags.Error as error:
+            raise InputError(str(error).strip().splitlines()[-1]) from error
+        if not self.flags["help"].value:
+            for name in self.required:
+                if not self.flags[name].value:
+                    raise InputError(f"--{name} is missing; see --help")
+            if "plugin" in self.flags:
+                import_plugins(self.flags["plugin"].value)
+        return positional
+
+    def help(self) -> str:
+        """The text of `--help`."""
+        lines = [self.description, "", f"usage: {self.usage}", ""]
+        for name in self.flags:
+            flag = self.flags[name]
+            if name == flag.name and "." not in name:
+                default = f" (default: {flag.default})" if isinstance(flag.default, str) else ""
+                lines.append(f"  --{name:18} {flag.help}{default if flag.default else ''}")
+        return "\n".join(lines)
+
+    def run(self, main: Callable[[flags.FlagValues, list[str]], None]) -> None:
+        """Runs main(flags, positional) and ends the process with an exit code.
+
+        0: done. 1: training failed. 2: a mistake of the user. 130 or 143: Ctrl-C or SIGTERM.
+        """
+        quiet_libraries()
+        signal.signal(signal.SIGTERM, _terminated)
+        try:
+            positional = self.parse(sys.argv[1:])
+            if self.flags["help"].value:
+                print(self.help())
+            else:
+                main(self.flags, positional)
+                _disconnect()
+        except Ending as error:
+            self._end(str(error), error.exit_code, error.shared)
+        except KeyboardInterrupt:
+            self._end("interrupted", 130)
+        except BrokenPipeError:
+            os._exit(0)  # the reader of our output, such as `| head`, has gone
+
+    def _end(self, message: str, code: int, shared: bool = False) -> None:
+        sys.stdout.flush()
+        print(f"{self.name}: {message}", file=sys.stderr, flush=True)
+        if shared:
+            _disconnect()
+        # Immediately: after a failure, threads of libraries would print their own errors.
+        os._exit(code)
+
+
+def no_arguments(positional: Sequence[str]) -> None:
+    """Refuses arguments that are not flags.
+
+    Raises:
+      InputError: there is one.
+    """
+    if positional:
+        raise InputError(f"unexpected argument {positional[0]!r}; see --help")
+
+
+def import_plugins(modules: str) -> None:
+    """Imports the user's modules, which add entries to ssljax's tables.
+
+    Only what the user names on this command line is imported, never what a run folder names. The
+    working folder is searched last, so that no module of a library can be replaced by a file there.
+
+    Args:
+      modules: comma-separated names, such as `my_methods,package.backbones`.
+
+    Raises:
+      InputError: a module cannot be imported.
+    """
+    import importlib
+
+    for name in filter(None, (part.strip() for part in modules.split(","))):
+        folder = os.getcwd()
+        if folder not in sys.path and "" not in sys.path:
+            sys.path.append(folder)
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever the user's module raises
+            raise InputError(
+                f"--plugin: {name} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _disconnect() -> None:
+    """Disconnects from the other processes of the run, if there are any."""
+    if distributed := sys.modules.get("ssljax.devices.distributed"):
+        distributed.leave()
+
+
+def _terminated(number: int, frame: object) -> None:
+    """Turns SIGTERM into an exception, so that unfinished files are removed."""
+    raise Interrupted(number, "terminated")
+
+
+def quiet_libraries() -> None:
+    """Keeps messages that libraries write for developers out of the terminal.
+
+    Their errors still reach the command as exceptions, and it ends with one line.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    for library in ("absl", "asyncio", "gcsfs"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+
+    def unraisable(event: sys.UnraisableHookArgs) -> None:
+        if "Event loop is closed" not in str(event.exc_value):  # tensorstore's, after an error
+            sys.__unraisablehook__(event)
+
+    sys.unraisablehook = unraisable

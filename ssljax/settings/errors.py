@@ -1,0 +1,57 @@
+"""The exceptions that end a command with one line instead of a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Ending(Exception):
+    """Ends a command with one line.
+
+    Attributes:
+      exit_code: of the command.
+      shared: True if all processes of a run end with it, so that they can disconnect cleanly.
+    """
+
+    exit_code = 1
+    shared = False
+
+
+class InputError(Ending):
+    """The user's input cannot be used. The message says what is wrong and what would be right.
+
+    Commands print it as one line, without a traceback, and exit with code 2.
+    """
+
+    exit_code = 2
+
+
+class TrainingFailed(Ending):
+    """Training cannot continue, for example because the loss is NaN or the disk is full.
+
+    Commands exit with code 1.
+    """
+
+
+class ProcessLost(TrainingFailed):
+    """Another process of the run has ended or cannot be reached."""
+
+
+class Interrupted(Ending):
+    """Ctrl-C or SIGTERM ended a run after a checkpoint was saved; exit code 128 + signal."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number  # the shell's convention
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: the most similar known name, or all known names."""
+    import difflib
+
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "known: " + ", ".join(sorted(known))

@@ -1,0 +1,208 @@
+"""The settings that every run has, with their defaults, ranges and help.
+
+A run's config also has the groups `method` and `model`, whose options belong to the dataclass of
+the method or the backbone that they name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssljax.settings.errors import InputError, nearest
+from ssljax.settings.options import check_group, defaults, option, options, same_kind
+
+_LARGEST_SEED = 2**32 - 1  # jax uses 32 bits of a seed
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """`config.*`: the settings that belong to no group."""
+
+    seed: int = option(
+        0,
+        "decides every random draw: weights, order, crops, puzzles, dropout",
+        at_least=0,
+        at_most=_LARGEST_SEED,
+    )
+    epochs: int = option(20, "passes over the training images", above=0, at_most=10**6)
+    batch_size: int = option(
+        64, "images in a step, over all devices and processes", above=0, at_most=2**24
+    )
+    gradient_accumulation_steps: int = option(
+        1,
+        "micro-batches that a device computes one after the other to save memory",
+        above=0,
+        at_most=2**24,
+    )
+    init_from: str = option(
+        "", "start from these weights: a run folder, or a .pth or .safetensors file"
+    )
+    init_part: str = option(
+        "student", "which weights of a run to start from", choices=("student", "teacher")
+    )
+    init_layers: str = option(
+        "backbone", "parameters to take from init_from: comma-separated path patterns"
+    )
+    frozen_layers: str = option("", "parameters that are not trained: comma-separated patterns")
+    parallelism: str = option("jit", "how the step runs on the devices", choices=("jit", "pmap"))
+    cpu_devices: int = option(
+        0,
+        "devices to split a CPU into; 0 chooses by the size of the model",
+        at_least=0,
+        at_most=1024,
+    )
+    validate_every_epochs: int = option(
+        1, "validate this often, and after the last epoch", above=0, at_most=10**6
+    )
+    log_every_steps: int = option(50, "steps between two rows of the log", above=0, at_most=10**9)
+    checkpoint_every_steps: int = option(
+        0, "save this often in addition to before each validation; 0: never", at_least=0
+    )
+    profile_steps: tuple[int, ...] = option(
+        (), "first and last step to profile, such as 10,12; written to RUN/profile"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """`config.data.*`."""
+
+    dataset: str = option("", "TFDS's name: NAME, NAME/CONFIG or NAME/CONFIG:VERSION")
+    data_dir: str = option(
+        "", "where it is prepared; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets"
+    )
+    train_split: str = option("train", "split to train on, such as train[:70%]")
+    validation_split: str = option("validation", "split to validate on")
+    test_split: str = option("test", "split that `evaluate` uses by default")
+    image_key: str = option("image", "name of the image feature")
+    label_key: str = option("label", "name of the label feature")
+    image_size: int = option(227, "side of the square images, in pixels", above=0, at_most=16384)
+    random_crop: bool = option(True, "cut training images at a random place, not at the centre")
+    mean: tuple[float, ...] = option((0.5, 0.5, 0.5), "subtracted from channels in [0, 1]")
+    std: tuple[float, ...] = option((0.5, 0.5, 0.5), "divides the channels after that")
+    label_fraction: float = option(
+        1.0, "train on this share of each class; 5 % are part of 10 %", above=0, at_most=1
+    )
+    decoding: str = option(
+        "exact", "`exact` as Pillow decodes, or `fast`", choices=("exact", "fast")
+    )
+    threads: int = option(2, "threads that read and decode", at_least=0, at_most=1024)
+    workers: int = option(
+        0, "processes that read and decode instead of the threads", at_least=0, at_most=1024
+    )
+    cache: str = option(
+        "", "`ram` keeps decoded images in memory after the first epoch", choices=("", "ram")
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """`config.optimizer.*`."""
+
+    name: str = option("adam", "`adam` or `sgd`, as PyTorch has them", choices=("adam", "sgd"))
+    learning_rate: float = option(1e-4, "for base_batch_size, if it scales with the batch", above=0)
+    learning_rate_scaling: str = option(
+        "none",
+        "with batch_size / base_batch_size: linear (for sgd) or sqrt (for adam)",
+        choices=("none", "linear", "sqrt"),
+    )
+    base_batch_size: int = option(64, "the batch that learning_rate is meant for", above=0)
+    weight_decay: float = option(1e-3, "L2, added to the gradient", at_least=0)
+    decay_biases_and_norms: bool = option(
+        True, "whether weight decay also acts on parameters of one dimension"
+    )
+    b1: float = option(0.9, "of adam: decay of the gradient's mean", at_least=0, below=1)
+    b2: float = option(0.999, "of adam: decay of the squared gradient's mean", at_least=0, below=1)
+    eps: float = option(1e-8, "of adam: added to the denominator", at_least=0)
+    momentum: float = option(0.0, "of sgd", at_least=0, below=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleSettings:
+    """`config.schedule.*`: the learning rate and the weight decay over the steps."""
+
+    name: str = option("step", "of the learning rate", choices=("constant", "step", "cosine"))
+    every_epochs: int = option(5, "of `step`: epochs between two decays", above=0, at_most=10**6)
+    factor: float = option(0.3, "of `step`: multiplies the learning rate at each decay", above=0)
+    final: float = option(
+        0.0, "of `cosine`: share of the learning rate left at the end", at_least=0, at_most=1
+    )
+    warmup_epochs: float = option(
+        0.0, "epochs in which the learning rate rises linearly, step by step", at_least=0
+    )
+    weight_decay: str = option("constant", "of the weight decay", choices=("constant", "cosine"))
+    final_weight_decay: float = option(
+        0.0, "of a cosine weight decay: its value at the end", at_least=0
+    )
+
+
+GROUPS: dict[str, Any] = {
+    "data": DataSettings,
+    "optimizer": OptimizerSettings,
+    "schedule": ScheduleSettings,
+}
+
+
+def run_defaults() -> ConfigDict:
+    """The settings that every run has, with their defaults."""
+    return ConfigDict(
+        {**defaults(RunSettings), **{name: defaults(cls) for name, cls in GROUPS.items()}}
+    )
+
+
+def fill_defaults(config: ConfigDict) -> None:
+    """Adds the settings that every run has and the config leaves out."""
+    for name, default in run_defaults().items():
+        if name not in config:
+            config[name] = default
+        elif name in GROUPS and isinstance(config[name], ConfigDict):
+            for key, value in default.items():
+                if key not in config[name]:
+                    config[name][key] = value
+
+
+def check_run_settings(config: Mapping[str, Any]) -> None:
+    """Checks the settings that every run has; the groups `method` and `model` are left out.
+
+    Raises:
+      InputError: names the key and what would be right.
+    """
+    own = {key: value for key, value in config.items() if key not in (*GROUPS, "method", "model")}
+    for key in own:
+        if key not in options(RunSettings):
+            known = [*options(RunSettings), *GROUPS, "method", "model"]
+            raise InputError(f"unknown key {key}; {nearest(key, known)}")
+    check_group(own, RunSettings, group="")
+    for name, cls in GROUPS.items():
+        if not isinstance(config[name], Mapping | ConfigDict):
+            raise InputError(f"{name}: expected a group of settings, got {config[name]!r}")
+        check_group(config[name], cls, group=name)
+    _check_combinations(config)
+
+
+def _check_combinations(config: Mapping[str, Any]) -> None:
+    data, schedule = config["data"], config["schedule"]
+    for key in ("dataset", "train_split", "validation_split"):
+        if not data[key]:
+            raise InputError(f"data.{key} is not set")
+    for key in ("mean", "std"):
+        if len(data[key]) != 3 or not all(same_kind(value, 0.5) for value in data[key]):
+            raise InputError(f"data.{key} must be three numbers, one per channel, got {data[key]}")
+    if not all(value > 0 for value in data["std"]):
+        raise InputError(f"data.std must be > 0, got {data['std']}")
+    if schedule["warmup_epochs"] > config["epochs"]:
+        raise InputError(
+            f"schedule.warmup_epochs must be <= epochs ({config['epochs']}), "
+            f"got {schedule['warmup_epochs']:g}"
+        )
+    steps = config["profile_steps"]
+    if steps and not (
+        len(steps) == 2 and all(same_kind(step, 0) for step in steps) and 1 <= steps[0] <= steps[1]
+    ):
+        raise InputError(
+            f"profile_steps must be a first and a last step, such as (10, 12), got {steps}"
+        )

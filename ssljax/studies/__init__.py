@@ -1,0 +1,1 @@
+"""A study: several runs that answer a question, and their results."""

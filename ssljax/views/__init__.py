@@ -1,0 +1,1 @@
+"""What is made of images on the devices, inside the compiled step."""

@@ -1,0 +1,41 @@
+"""Networks for tests."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.models import check_model, make_network, model_defaults
+from ssljax.models.heads import Linear
+from ssljax.models.network import variables
+
+
+def outputs(net, images):
+    """A head on a backbone."""
+    return net.head(net.backbone(images))
+
+
+class Classifier:
+    """A backbone with a linear head."""
+
+    def __init__(self, classes: int, **options):
+        config = {**model_defaults("alexnet"), "dtype": "float32", **options}
+        check_model(config)
+        self.network = make_network(config, {"head": functools.partial(Linear, features=classes)})
+
+    def shapes(self, size: int = 64):
+        return jax.eval_shape(lambda: self._init(jax.random.key(0), size))
+
+    def _init(self, key, size):
+        return self.network.init(key, jnp.zeros((1, size, size, 3)), method=outputs)["params"]
+
+    def init(self, size: int = 64, seed: int = 0):
+        fast = {"xla_backend_optimization_level": 0}  # to compile
+        return jax.jit(self._init, static_argnums=1, compiler_options=fast)(
+            jax.random.key(seed), size
+        )
+
+    def __call__(self, params, images, keys=None):
+        return self.network.apply(variables(params, {}, keys), images, method=outputs)

@@ -1,0 +1,40 @@
+"""Independent implementations to compare with: PyTorch, torchvision, timm, lightly.
+
+They come with the extra `reference`. Tests that need them have the marker `reference` and are
+skipped without them, unless SSLJAX_REFERENCES=required, as in CI.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import pytest
+
+
+def load(name: str) -> Any:
+    """Imports a reference library, or skips the tests of the calling module."""
+    try:
+        if name.partition(".")[0] in ("torchvision", "timm", "lightly"):
+            _let_torchvision_import()
+        return importlib.import_module(name)
+    except ImportError:
+        if os.environ.get("SSLJAX_REFERENCES") == "required":
+            raise
+        pytest.skip(f"{name} is not installed: the extra `reference`", allow_module_level=True)
+
+
+def _let_torchvision_import() -> None:
+    """Declares two operators that torchvision expects to find.
+
+    The package index has torchvision built for CUDA. Beside a CPU build of PyTorch its compiled
+    operators cannot be loaded. Only detection models need them, but the import fails without them.
+    """
+    torch = importlib.import_module("torch")
+    if torch.version.cuda is None and not hasattr(_let_torchvision_import, "library"):
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            if not hasattr(torch.ops.torchvision, name):
+                library.define(f"{name}(Tensor dets, Tensor scores, float threshold) -> Tensor")
+        _let_torchvision_import.library = library  # it must stay alive
