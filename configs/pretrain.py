@@ -72,6 +72,15 @@ def jigsaw(config: ConfigDict) -> None:
     config.optimizer.weight_decay = 1e-5
 
 
+def rotation(config: ConfigDict) -> None:
+    """All four rotations of each image (Gidaris et al., 2018, section 2.1).
+
+    The optimiser is that of `jigsaw`, not the authors' SGD.
+    """
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.weight_decay = 1e-5
+
+
 def classification(config: ConfigDict) -> None:
     """Training with labels. Adam, learning rate 1e-3, L2 1e-5, chosen on Fashion-MNIST."""
     config.optimizer.learning_rate = 1e-3
@@ -86,7 +95,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "deep_fashion": deep_fashion,
     },
     "model": {"alexnet": alexnet},
-    "method": {"jigsaw": jigsaw, "classification": classification},
+    "method": {"jigsaw": jigsaw, "rotation": rotation, "classification": classification},
 }
 DEFAULTS = {"data": "fashion_mnist_10k", "model": "alexnet"}
 

@@ -22,7 +22,7 @@ FOLDER = REPOSITORY / "tests" / "golden"
 PRETRAIN = [
     f"pretrain.py:method={method},data={data}"
     for method, data in itertools.product(
-        ("jigsaw", "classification"),
+        ("jigsaw", "rotation", "classification"),
         ("fashion_mnist_10k", "fashion_mnist", "deep_fashion"),
     )
 ]

@@ -8,12 +8,14 @@ from typing import Any
 from ssljax.methods.classification import Classification
 from ssljax.methods.jigsaw import Jigsaw
 from ssljax.methods.method import DataSpec, Method
+from ssljax.methods.rotation import Rotation
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.options import check_group, defaults
 
 METHODS: dict[str, type[Method]] = {
     "classification": Classification,
     "jigsaw": Jigsaw,
+    "rotation": Rotation,
 }
 
 
