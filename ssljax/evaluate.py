@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -21,7 +22,8 @@ def evaluate(
       workdir: the run folder.
       split: empty is the config's `data.test_split`.
       checkpoint: `best`, `latest` or a step; empty: the one that the method hands over.
-      data_dir: where the data set is now, if it is not where the config says.
+      data_dir: where the data set is now, if it is not where the config says. Nothing is written
+        to the folder that the config names.
 
     Returns:
       `metrics`, `chance` (guessing without looking), `examples`, `split`, `checkpoint`, `step`, and
@@ -44,7 +46,9 @@ def evaluate(
         model = load_run(workdir, checkpoint)
         run = model.run
         split = split or run.config.data.test_split
-        run.config.data.data_dir = data_dir or run.config.data.data_dir
+        if data_dir:
+            run = dataclasses.replace(run, own_data=True)
+            run.config.data.data_dir = data_dir
         images = run.images(split)
 
     names_classes = run.method.names_classes

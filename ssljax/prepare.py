@@ -14,7 +14,7 @@ from ssljax.settings.command_line import Command, no_arguments
 from ssljax.settings.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from tensorflow_datasets.core import DatasetBuilder
+    from ssljax.data.prepared import PreparedSet
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -25,7 +25,7 @@ def prepare(
     data_dir: str = "",
     format: str = "",
     skip_bad_images: bool = False,
-) -> DatasetBuilder:
+) -> PreparedSet:
     """Prepares a data set, unless it is prepared already.
 
     Args:
@@ -36,12 +36,12 @@ def prepare(
       skip_bad_images: leave out images that are missing or cannot be decoded.
 
     Returns:
-      TFDS's builder of the prepared data set.
+      The prepared data set.
 
     Raises:
       InputError: the source is not recognised, or whatever is wrong with it.
     """
-    from ssljax.data.records import open_builder
+    from ssljax.data.prepared import open_prepared
     from ssljax.data.sets import fashion_mnist_10k
     from ssljax.data.sets.deep_fashion import builder, lists, preparation
 
@@ -55,7 +55,7 @@ def prepare(
     if name and not _NAME.fullmatch(name):
         raise InputError(f"--name must be lower-case letters, digits and _, got {name!r}")
     if source == fashion_mnist_10k.NAME:
-        return open_builder(source, data_dir)
+        return open_prepared(source, data_dir)
     folder = pathlib.Path(source)
     if not folder.is_dir():
         raise InputError(f"--source: {source} is not a folder")
@@ -68,12 +68,12 @@ def prepare(
     return preparation.prepare(config, folder, data_dir, name or builder.NAME, skip_bad_images)
 
 
-def summary(builder: DatasetBuilder) -> str:
+def summary(prepared: PreparedSet) -> str:
     """Images, classes and size of every split, as a table."""
-    names = builder.info.features["label"].names
-    classes = (builder.info.metadata or {}).get("classes_with_images", {})
-    lines = [str(builder.data_path), f"{'split':20} {'images':>9} {'classes':>8} {'size':>12}"]
-    for split, info in builder.info.splits.items():
+    names = prepared.class_names["label"]
+    classes = prepared.metadata.get("classes_with_images", {})
+    lines = [str(prepared.folder), f"{'split':20} {'images':>9} {'classes':>8} {'size':>12}"]
+    for split, info in prepared.splits.items():
         lines.append(
             f"{split:20} {info.num_examples:>9,} {classes.get(split, len(names)):>8} "
             f"{info.num_bytes / 2**20:>8.1f} MiB"
@@ -85,14 +85,14 @@ def summary(builder: DatasetBuilder) -> str:
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Prepares what the flags say and prints what is there."""
     no_arguments(positional)
-    builder = prepare(
+    prepared = prepare(
         arguments.source,
         arguments.name,
         arguments.data_dir,
         arguments.format,
         arguments.skip_bad_images,
     )
-    print(summary(builder))
+    print(summary(prepared))
 
 
 def cli() -> None:

@@ -10,7 +10,8 @@ import time
 import pytest
 import tensorflow_datasets as tfds
 
-from ssljax.data.records import open_builder, open_records
+from ssljax.data.prepared import open_prepared
+from ssljax.data.records import open_records
 from ssljax.data.sets.deep_fashion.lists import read_listing
 from ssljax.data.sets.deep_fashion.preparation import prepare as prepare_deep_fashion
 from ssljax.prepare import prepare, summary
@@ -28,7 +29,8 @@ def source(tmp_path) -> pathlib.Path:
 
 def examples(config, split, data_dir):
     """Every feature, as TFDS itself reads them."""
-    builder = open_builder(f"deep_fashion/{config}", str(data_dir))
+    folder = open_prepared(f"deep_fashion/{config}", str(data_dir)).folder
+    builder = tfds.builder_from_directory(folder)
     decoders = {"image": tfds.decode.SkipDecoding()}
     return builder.as_data_source(split=split, decoders=decoders)
 
@@ -76,20 +78,20 @@ def test_slides_splits_match_a_plain_loop(source, tmp_path):
 
 
 def test_preparing_twice_writes_once(source, tmp_path):
-    builder = prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
-    files = {path: path.stat().st_mtime_ns for path in pathlib.Path(builder.data_path).iterdir()}
+    prepared = prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
+    files = {path: path.stat().st_mtime_ns for path in prepared.folder.iterdir()}
     again = prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
     assert files == {path: path.stat().st_mtime_ns for path in files}
-    assert summary(again) == summary(builder)
-    assert "pretext_train               24        4" in summary(builder)
+    assert summary(again) == summary(prepared)
+    assert "pretext_train               24        4" in summary(prepared)
 
 
 def test_the_command_recognises_the_folder_and_names_the_data_set(source, tmp_path):
-    builder = prepare(str(source), data_dir=str(tmp_path / "d"), name="clothes")
-    assert pathlib.Path(builder.data_path) == tmp_path / "d/clothes/slides/1.0.0"
+    prepared = prepare(str(source), data_dir=str(tmp_path / "d"), name="clothes")
+    assert prepared.folder == tmp_path / "d/clothes/slides/1.0.0"
     assert len(open_records("clothes/slides", "train", str(tmp_path / "d"))) > 0
     official = prepare(str(source), data_dir=str(tmp_path / "d"), format="deep_fashion/official")
-    assert pathlib.Path(official.data_path) == tmp_path / "d/deep_fashion/official/1.0.0"
+    assert pathlib.Path(official.folder) == tmp_path / "d/deep_fashion/official/1.0.0"
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,16 @@ from ssljax.settings.errors import InputError
 _AT_ONCE = 256  # records held in memory
 
 
-def part_labels(part: Part, key: str, parse: Callable[[bytes], int]) -> np.ndarray:
+def part_labels(
+    part: Part, key: str, parse: Callable[[bytes], int], keep: bool = True
+) -> np.ndarray:
     """The labels of a part of an ArrayRecord file.
 
     Args:
       part: which records.
       key: the label's feature, which is a part of the kept file's name.
       parse: gets the label out of a serialised record.
+      keep: write them to a file if there is none yet.
 
     Returns:
       int64[part.length].
@@ -38,7 +41,8 @@ def part_labels(part: Part, key: str, parse: Callable[[bytes], int]) -> np.ndarr
     labels = _kept(part.filename, key)
     if labels is None or len(labels) < part.skip + part.length:
         labels = _read(part.filename, parse)
-        _keep(part.filename, key, labels)
+        if keep:
+            _keep(part.filename, key, labels)
     return labels[part.skip : part.skip + part.length]
 
 

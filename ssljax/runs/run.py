@@ -31,12 +31,15 @@ class Run:
       class_names: of its data set; empty if that has no labels.
       method: what it trains.
       network: when training; batch normalisation uses the batch's statistics.
+      own_data: whether the user named the data folder. Otherwise the config comes from a run
+        folder, perhaps a stranger's, and nothing is written to the folder that it names.
     """
 
     config: ConfigDict
     class_names: tuple[str, ...]
     method: Method
     network: Network
+    own_data: bool = True
 
     def records(self, split: str) -> Records:
         """Opens a split of the run's data set.
@@ -45,7 +48,9 @@ class Run:
           InputError: it is not there, or has no labels or other classes than the run.
         """
         data = self.config.data
-        records = open_records(data.dataset, split, data.data_dir, data.image_key, data.label_key)
+        records = open_records(
+            data.dataset, split, data.data_dir, data.image_key, data.label_key, self.own_data
+        )
         if self.method.needs_labels and records.class_names != self.class_names:
             raise InputError(
                 f"{records.name} has the classes {list(records.class_names)}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -143,6 +144,7 @@ def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:
         hand_over = method_class(config.method.name).hand_over
         kind, step = checkpoints.find(checkpoint or hand_over)
         run = make_run(config, checkpoints.class_names(kind, step))
+        run = dataclasses.replace(run, own_data=False)
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         params, stats = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),

@@ -8,19 +8,16 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from ssljax.data import fast_images, images
-from ssljax.data.records import is_prepared, keep_labels, open_builder
+from ssljax.data.prepared import PreparedSet, is_prepared, open_prepared
+from ssljax.data.records import keep_labels
 from ssljax.data.sets import writing
 from ssljax.data.sets.deep_fashion.builder import NAME, named, split_photographs
 from ssljax.data.sets.deep_fashion.lists import Photograph, read_listing
 from ssljax.settings.errors import InputError
-
-if TYPE_CHECKING:
-    from tensorflow_datasets.core import DatasetBuilder
 
 _NAMED = 10  # the number of bad images that are named
 _PART = 64  # photographs that a thread checks at a time
@@ -32,7 +29,7 @@ def prepare(
     data_dir: str = "",
     name: str = NAME,
     skip_bad: bool = False,
-) -> DatasetBuilder:
+) -> PreparedSet:
     """Checks DeepFashion's folder and writes a configuration of it, unless it is prepared already.
 
     Args:
@@ -43,18 +40,18 @@ def prepare(
       skip_bad: leave out photographs that are missing or cannot be decoded.
 
     Returns:
-      The TFDS builder of the prepared data set.
+      The prepared data set.
 
     Raises:
       InputError: whatever is wrong with the folder, before anything is written.
     """
     dataset = f"{name}/{config}"
     if is_prepared(dataset, data_dir):
-        builder = open_builder(dataset, data_dir)
-        skipped = (builder.info.metadata or {}).get("skipped_images", [])
+        prepared = open_prepared(dataset, data_dir)
+        skipped = prepared.metadata.get("skipped_images", [])
         without = f", without {len(skipped)} bad images" if skipped else ""
         print(f"{dataset} is prepared already{without}")
-        return builder
+        return prepared
     listing = read_listing(source)
     bad = _check(listing.photographs)
     if bad and not skip_bad:
@@ -75,7 +72,7 @@ def prepare(
     )
     writing.prepare(builder)
     keep_labels(dataset, data_dir)
-    return open_builder(dataset, data_dir)
+    return open_prepared(dataset, data_dir)
 
 
 def _check(photographs: Sequence[Photograph]) -> list[tuple[Photograph, str]]:
