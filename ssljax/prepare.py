@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 from typing import TYPE_CHECKING
@@ -56,7 +57,8 @@ def prepare(
         raise InputError(f"--name must be lower-case letters, digits and _, got {name!r}")
     if source == fashion_mnist_10k.NAME:
         return open_prepared(source, data_dir)
-    folder = pathlib.Path(source)
+    folder = pathlib.Path(os.path.expanduser(source))
+    data_dir = os.path.expanduser(data_dir)
     if not folder.is_dir():
         raise InputError(f"--source: {source} is not a folder")
     if not format and not lists.recognises(folder):

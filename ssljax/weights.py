@@ -84,7 +84,7 @@ def export_weights(workdir: str | pathlib.Path, file: str | pathlib.Path, checkp
     from ssljax.models.torch import alexnet_layout, state_dict_files
     from ssljax.runs.trained_model import load_run
 
-    path = pathlib.Path(file)
+    path = pathlib.Path(os.path.expanduser(file))
     if path.exists():
         raise InputError(f"{path} exists already; name a new file")
     state_dict_files.check_suffix(path)
@@ -139,7 +139,8 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         names: tuple[str, ...] = ()
         if arguments.class_names:
             try:
-                lines = pathlib.Path(arguments.class_names).read_text(encoding="utf-8")
+                file = pathlib.Path(os.path.expanduser(arguments.class_names))
+                lines = file.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"--class_names: {arguments.class_names}: {error}") from error
             names = tuple(lines.splitlines())

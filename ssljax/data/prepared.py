@@ -65,7 +65,7 @@ def open_prepared(dataset: str, data_dir: str = "", write: bool = True) -> Prepa
     Raises:
       InputError: no such data set was prepared there, or its files are damaged.
     """
-    directory = data_dir or default_folder()
+    directory = str(storage.path(data_dir or default_folder(), "data.data_dir"))
     folder = _find(dataset, directory)
     embedded = dataset.split("/")[0].split(":")[0] == fashion_mnist_10k.NAME
     if folder is None and embedded and not storage.is_remote(directory):
@@ -106,7 +106,7 @@ def _find(dataset: str, directory: str) -> pathlib.Path | None:
     config, version = options.pop("config", None), options.pop("version", None)
     if name.namespace or options:
         return None
-    root = storage.path(os.path.expanduser(directory), "data.data_dir") / name.name
+    root = storage.path(directory, "data.data_dir") / name.name
     config = config or _default_config(root)
     folder = root / config if config else root
     for found in reversed(tfds.core.utils.version.list_all_versions(folder)):

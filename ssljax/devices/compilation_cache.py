@@ -20,7 +20,8 @@ def keep_programs() -> None:
     jax keeps them there, or if the folder cannot be written. A program is compiled for the features
     of one CPU, so each kind of CPU has a folder of its own.
     """
-    if jax.config.values["jax_compilation_cache_dir"]:
+    if given := jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(given))
         return
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = pathlib.Path(home, "ssljax", "programs", _cpu())

@@ -29,7 +29,7 @@ def path(name: str | os.PathLike[str], setting: str) -> pathlib.Path:
     """The path that a user means: on a disk, or on Google Cloud Storage through etils.
 
     Args:
-      name: a path or `gs://BUCKET/FOLDER`.
+      name: a path, in which `~` is the home folder, or `gs://BUCKET/FOLDER`.
       setting: the flag or key that the user gave it with, for messages.
 
     Raises:
@@ -37,7 +37,7 @@ def path(name: str | os.PathLike[str], setting: str) -> pathlib.Path:
     """
     address = _ADDRESS.fullmatch(os.fspath(name))
     if address is None:
-        return pathlib.Path(name)
+        return pathlib.Path(os.path.expanduser(name))
     scheme, place = address.groups()
     if scheme != "gs":
         raise InputError(

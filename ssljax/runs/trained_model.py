@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -168,7 +169,7 @@ def _pixels(image: ImageLike, size: int) -> np.ndarray:
     if not isinstance(image, bytes):
         name = str(image)
         try:
-            image = pathlib.Path(image).read_bytes()
+            image = pathlib.Path(os.path.expanduser(image)).read_bytes()
         except OSError as error:
             raise InputError(f"{name}: {error.strerror}") from error
     try:

@@ -81,7 +81,9 @@ def load_alexnet(path: str | pathlib.Path) -> dict[str, Any]:
     Raises:
       InputError: the file cannot be read, or does not hold an AlexNet.
     """
-    return alexnet_layout.from_state_dict(state_dict_files.read(pathlib.Path(path)), str(path))
+    return alexnet_layout.from_state_dict(
+        state_dict_files.read(storage.path(path, "init_from")), str(path)
+    )
 
 
 def check_apart(source: ConfigDict, config: ConfigDict) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import runpy
 
@@ -16,7 +17,7 @@ def find(name: str) -> pathlib.Path:
     Raises:
       InputError: there is no such file.
     """
-    path = pathlib.Path(name)
+    path = pathlib.Path(os.path.expanduser(name))
     if path.is_file():
         return path
     folder = shipped()
