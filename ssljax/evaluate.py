@@ -90,10 +90,10 @@ def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
     path = result_path(workdir, result["split"], result["step"])
     try:
         path.parent.mkdir(exist_ok=True)
+        storage.write_json(path, result)
         if "confusion" in result:
             image = confusion_matrix.draw(np.array(result["confusion"]), result["class_names"])
             storage.write(path.with_suffix(".png"), image)
-        storage.write_json(path, result)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 

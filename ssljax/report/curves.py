@@ -36,6 +36,7 @@ class Curve:
     spread: Sequence[float] = ()
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # a `$` in a name is no formula
 def draw(
     curves: Sequence[Curve],
     title: str,

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssljax import evaluate
+from ssljax.report import confusion_matrix, curves
+from ssljax.report.curves import Curve
+from ssljax.settings.errors import InputError
+
+pytestmark = pytest.mark.quick
+
+HOSTILE = (
+    "$",
+    "$x_{$",
+    "a $\\frac{1}{0}$",
+    "50 % & <b>",
+    "\\",
+    "_hidden",
+    "",
+    "a\nb",
+    "名前",
+    "x" * 500,
+)
+
+
+def result(classes, names=None):
+    rng = np.random.default_rng(0)
+    return {
+        "split": "test", "checkpoint": "best", "step": 7, "examples": 10, "metrics": {},
+        "chance": {}, "class_names": names or [f"class {k}" for k in range(classes)],
+        "confusion": rng.integers(0, 5, (classes, classes)).tolist(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("classes", [2, 50, 365, 1000])
+def test_the_image_is_bounded_whatever_the_number_of_classes(tmp_path, classes):
+    evaluate.save(result(classes), tmp_path)
+    with Image.open(tmp_path / "evaluation/test-step-7.png") as image:
+        assert 300 < image.size[0] <= 2000
+        assert 300 < image.size[1] <= 2000
+    assert (tmp_path / "evaluation/test-step-7.png").stat().st_size < 2**20
+
+
+def test_the_numbers_are_kept_if_the_image_cannot_be_written(tmp_path):
+    (tmp_path / "evaluation/test-step-7.png").mkdir(parents=True)
+    with pytest.raises(InputError, match="cannot write"):
+        evaluate.save(result(3), tmp_path)
+    assert json.loads((tmp_path / "evaluation/test-step-7.json").read_text()) == result(3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_classes_are_text_and_no_formulas():
+    image = confusion_matrix.draw(np.eye(len(HOSTILE), dtype=int), HOSTILE)
+    with Image.open(io.BytesIO(image)) as opened:
+        assert max(opened.size) <= 2000
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if "$" in name or "<" in name])
+def test_names_in_charts_are_text_and_no_formulas(name):
+    svg = curves.draw([Curve(name, [1, 2], [0, 1], 0)], f"Test {name}", name, x_label=name)
+    assert svg.startswith("<svg")
+    assert "<b>" not in svg
