@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pathlib
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -16,13 +14,11 @@ from ssljax.files import storage
 from ssljax.runs.config_flags import ConfigCommand
 from ssljax.runs.lock import Busy, lock
 from ssljax.settings.command_line import no_arguments
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import InputError, TrainingFailed
 
 if TYPE_CHECKING:
     from ssljax.studies.plan import Cell, PlannedRun
-    from ssljax.studies.results import Outcome
-
-_WAIT = 2  # seconds between two looks at a run that another process trains
+    from ssljax.studies.results import Failure, Outcome
 
 
 def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -41,9 +37,11 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
 
     Raises:
       InputError: about the config, the data or the folder; if possible before anything is trained.
+      TrainingFailed: every run of every arm failed; otherwise failed runs are in the results.
     """
     from ssljax.studies import plan, results
     from ssljax.studies.config import check_study_config, complete_study
+    from ssljax.studies.sharing import finish
 
     config = complete_study(config)
     check_study_config(config)
@@ -56,40 +54,23 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     _preflight(config)
 
     folder = storage.path(workdir, "--workdir")
-    pretexts: dict[str, list[Outcome]] = {name: [] for name in config.pretexts}
-    cells: dict[Cell, list[Outcome]] = {}
+    pretexts: dict[str, list[Outcome | Failure]] = {name: [] for name in config.pretexts}
+    cells: dict[Cell, list[Outcome | Failure]] = {}
     for index in range(config.seeds):
         seed_folder = folder / f"seed-{index}"
         runs: dict[Any, PlannedRun] = dict(plan.pretext_runs(config, seed_folder, index))
         for cell in plan.cells(config):
             if not index or cell.setting in results.repeated(config, cell, cells):
                 runs[cell] = plan.arm_run(config, cell, seed_folder, index)
-        for key, outcome in _finish(runs).items():
-            (pretexts if key in config.pretexts else cells).setdefault(key, []).append(outcome)
+        for key, ended in finish(runs, lambda *run: _run(*run)).items():
+            (pretexts if key in config.pretexts else cells).setdefault(key, []).append(ended)
     collected = results.collect(config, pretexts, cells)
-    with contextlib.suppress(Busy), lock(folder / ".lock", "the report is being written"):
-        _write(collected, folder)
+    try:
+        with lock(folder / ".lock", f"another process writes the report of {folder}"):
+            _write(collected, folder)
+    except Busy as busy:
+        print(busy, file=sys.stderr)
     return collected
-
-
-def _finish(runs: dict[Any, PlannedRun]) -> dict[Any, Outcome]:
-    """Trains and evaluates every run; waits for those that another process trains."""
-    outcomes: dict[Any, Outcome] = {}
-    while len(outcomes) < len(runs):
-        before = len(outcomes)
-        for key, run in runs.items():
-            if key in outcomes or (run.needed in runs and run.needed not in outcomes):
-                continue
-            claim = run.folder.with_name(f".{run.folder.name}.lock")
-            with contextlib.ExitStack() as claims:
-                try:
-                    claims.enter_context(lock(claim, f"another process trains {run.folder}"))
-                except Busy:
-                    continue
-                outcomes[key] = _run(run.config, run.folder)
-        if len(outcomes) == before:
-            time.sleep(_WAIT)
-    return {key: outcomes[key] for key in runs}
 
 
 def _preflight(config: ConfigDict) -> None:
@@ -166,6 +147,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     from ssljax.devices.compilation_cache import keep_programs
     from ssljax.runs.config import cpu_devices
     from ssljax.studies.config import check_study_config, complete_study
+    from ssljax.studies.results import describe_failure
 
     distributed.refuse("a study")
     config = complete_study(arguments.config)
@@ -175,11 +157,17 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     collected = study(config, arguments.workdir)
     print(f"\n{describe(collected)}")
     print(f"\nreport: {storage.path(arguments.workdir, '--workdir') / 'report.html'}")
+    if failures := collected["failures"]:
+        raise TrainingFailed(
+            f"{len(failures)} runs failed, the first: {describe_failure(failures[0])}"
+        )
 
 
 def describe(collected: dict[str, Any]) -> str:
     """The accuracies of a study as a table, in percent."""
-    longest = max(map(len, collected["arms"]))
+    from ssljax.studies.results import failed_arms
+
+    longest = max(map(len, collected["config"]["arms"]))
     heads = f"{'labels':>7} {'top-1':>7} {'top-3':>7} {'top-5':>7} {'class mean':>11}"
     lines = [f"{'arm':{longest}} {heads}"]
     for name, arm in collected["arms"].items():
@@ -188,6 +176,7 @@ def describe(collected: dict[str, Any]) -> str:
             values = (100 * mean[key] for key in ("top1", "top3", "top5", "class_mean"))
             row = "{:7.1f} {:7.1f} {:7.1f} {:11.1f}".format(*values)
             lines.append(f"{name:{longest}} {share['fraction']:7.0%} {row}")
+    lines += [f"{name:{longest}}  failed" for name in failed_arms(collected)]
     return "\n".join(lines)
 
 

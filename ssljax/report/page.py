@@ -9,7 +9,7 @@ from typing import Any
 
 from ssljax.report import charts, tables
 from ssljax.report.thumbnails import Sheet, Thumbnail, data_uri
-from ssljax.studies.results import best, main_arms
+from ssljax.studies.results import best, failed_arms, main_arms
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2em auto;
@@ -19,6 +19,7 @@ h3 { font-size: 1em; margin: 1.2em 0 .3em }
 table { border-collapse: collapse; margin: .5em 0 } th { text-align: left; font-weight: 600 }
 td, th { padding: .3em .9em .3em 0; border-bottom: 1px solid #ddd; vertical-align: baseline }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } td.published { color: #777 }
+td.bad { color: #b34700 }
 tr.chance td { color: #777; font-style: italic } .note { color: #666 }
 .row { display: flex; flex-wrap: wrap; gap: 1em } .row svg { max-width: 520px; height: auto }
 figure { margin: 0; width: 124px } figure img { width: 124px; height: 124px; display: block;
@@ -42,6 +43,7 @@ def render(results: dict[str, Any], sheets: Sequence[Sheet]) -> str:
         f"<p>{html.escape(verdict(results))}</p>",
         "<h2>Test accuracy</h2>",
         tables.arms(results),
+        tables.failures(results),
         *_comparisons(results),
         "<h2>Classification, by epoch</h2>",
         _row(charts.classification(results)),
@@ -94,6 +96,7 @@ def verdict(results: dict[str, Any]) -> str:
         if len(gains) > 1:
             sentence += f" ({gains[least]:+.1f} with {100 * least:g} % of the labels)"
         sentences.append(sentence)
+    sentences += [f"{name} failed" for name in failed_arms(results)]
     seeds = len(results["seeds"])
     runs = "one seed, so small differences mean nothing" if seeds == 1 else f"{seeds} seeds"
     return ("; ".join(sentences) or "Only random weights were trained") + f" ({runs})."

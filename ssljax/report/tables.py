@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from ssljax.studies.results import chosen, main_arms
+from ssljax.studies.results import chosen, describe_failure, failed_arms, main_arms
 
 _LABELS = {"top1": "top-1", "top3": "top-3", "top5": "top-5"}
 
@@ -42,10 +42,16 @@ def arms(results: dict[str, Any]) -> str:
             lines.append(f'<td class="published">{_text(arm["published"])}</td>')
             lines += [f'<td class="n published">{value}</td>' for value in values]
         lines.append("</tr>")
+    columns_after = 1 + len(columns) if published else 0
+    span = len(names) + columns_after
+    for name in failed_arms(results):
+        start = results["config"]["arms"][name]["start"]
+        lines.append(f"<tr><td>{_text(name)}</td><td>{_text(start)}</td>")
+        lines.append(f'<td colspan="{span}" class="bad">failed</td></tr>')
     chance = chosen(next(iter(shown.values())))["chance"]
     cells = "".join(f'<td class="n">{_percent(chance.get(name))}</td>' for name in names)
-    span = f'<td colspan="{1 + len(columns)}"></td>' if published else ""
-    lines.append(f'<tr class="chance"><td>chance</td><td></td>{cells}{span}</tr></table>')
+    rest = f'<td colspan="{columns_after}"></td>' if published else ""
+    lines.append(f'<tr class="chance"><td>chance</td><td></td>{cells}{rest}</tr></table>')
     seeds = len(results["seeds"])
     spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
     note = (
@@ -56,6 +62,14 @@ def arms(results: dict[str, Any]) -> str:
     if published and results["published"].get("source"):
         note += f" Published: {results['published']['source']}."
     return "".join(lines) + f'<p class="note">{_text(note)}</p>'
+
+
+def failures(results: dict[str, Any]) -> str:
+    """The runs that failed; empty if there are none."""
+    lines = "".join(
+        f"<li>{_text(describe_failure(failure))}</li>" for failure in results["failures"]
+    )
+    return lines and f"<p>Failed runs, which count nowhere on this page:</p><ul>{lines}</ul>"
 
 
 def shares(results: dict[str, Any], keys: Sequence[str]) -> str:
@@ -74,13 +88,21 @@ def shares(results: dict[str, Any], keys: Sequence[str]) -> str:
         lines.append("<tr><th></th>")
         lines += [f'<th class="n">{_text(name)}</th>' for _ in keys for name in settings]
         lines.append("</tr>")
-    for name, arm in results["arms"].items():
+    failed = {
+        (failure["arm"], f"{failure['fraction']:g}", failure["setting"])
+        for failure in results["failures"]
+        if "arm" in failure
+    }
+    for name in [*results["arms"], *failed_arms(results)]:
+        arm = results["arms"].get(name, {"labels": {}})
         lines.append(f"<tr><td>{_text(name)}</td>")
         for key in reversed(keys):
             for setting in settings:
                 share = arm["labels"].get(key, {"settings": {}, "best": None})
                 summary = share["settings"].get(setting)
                 text = percent(summary, results["metric"]) if summary else ""
+                if not summary and (name, key, setting) in failed:
+                    text = "failed"
                 bold = len(settings) > 1 and setting == share["best"]
                 lines.append(f'<td class="n">{f"<b>{text}</b>" if bold else text}</td>')
         lines.append("</tr>")
@@ -90,10 +112,10 @@ def shares(results: dict[str, Any], keys: Sequence[str]) -> str:
 
 def setting_names_of(results: dict[str, Any]) -> list[str]:
     """The names of the settings, the reference setting first."""
-    names: list[str] = []
+    names = {failure["setting"] for failure in results["failures"] if "arm" in failure}
     for arm in results["arms"].values():
         for share in arm["labels"].values():
-            names += [name for name in share["settings"] if name not in names]
+            names |= set(share["settings"])
     first = results["config"]["reference_setting"]
     return sorted(sorted(names), key=lambda name: name != first)
 
@@ -120,7 +142,8 @@ def pretexts(results: dict[str, Any]) -> str:
 
 def percent(summary: dict[str, Any], key: str) -> str:
     """A metric of a summary in percent, with its spread over the seeds."""
-    return f"{100 * summary['mean'][key]:.1f} {_spread(summary, key, 100, 1)}".strip()
+    failed = f"({summary['failed']} failed)" if summary["failed"] else ""
+    return f"{100 * summary['mean'][key]:.1f} {_spread(summary, key, 100, 1)} {failed}".strip()
 
 
 def _spread(summary: dict[str, Any], key: str, factor: float, digits: int) -> str:

@@ -33,6 +33,10 @@ class TrainingFailed(Ending):
     """
 
 
+class Diverged(TrainingFailed):
+    """A loss, a norm or a parameter is not finite; the same run would end there again."""
+
+
 class ProcessLost(TrainingFailed):
     """Another process of the run has ended or cannot be reached."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssljax.methods import method_class
+from ssljax.settings.errors import TrainingFailed
 from ssljax.studies.plan import Cell
 
 
@@ -30,22 +31,49 @@ class Outcome:
     validation: list[dict[str, Any]]
 
 
-def choose(config: ConfigDict, outcomes: Mapping[str, Sequence[Outcome]]) -> str:
-    """The setting with the best validation metric, at its best epoch, with the first seed."""
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A run that cannot be finished.
+
+    Attributes:
+      folder: of the run.
+      error: why, in one line.
+    """
+
+    folder: pathlib.Path
+    error: str
+
+
+Ended = Sequence[Outcome | Failure]  # the runs of a cell or a pretext task, by seed
+
+
+def choose(config: ConfigDict, ended: Mapping[str, Ended]) -> str | None:
+    """The setting with the best validation metric, at its best epoch, with the first seed.
+
+    Settings that failed with the first seed are chosen only if all did; None: all runs failed.
+    """
     method = method_class(config.classification.method.name)
     sign = 1 if method.best_is_max else -1
+    first = {name: finished(runs[:1]) for name, runs in ended.items()}
+    if not any(first.values()):
+        first = {name: finished(runs) for name, runs in ended.items()}
 
     def best(name: str) -> float:
-        return max(sign * row[method.best_metric] for row in outcomes[name][0].validation)
+        return max(sign * row[method.best_metric] for row in first[name][0].validation)
 
-    return max(outcomes, key=best)
+    return max((name for name, runs in first.items() if runs), key=best, default=None)
 
 
-def repeated(config: ConfigDict, cell: Cell, done: Mapping[Cell, Sequence[Outcome]]) -> set[str]:
+def finished(ended: Ended) -> list[Outcome]:
+    """The runs that did not fail."""
+    return [run for run in ended if isinstance(run, Outcome)]
+
+
+def repeated(config: ConfigDict, cell: Cell, done: Mapping[Cell, Ended]) -> set[str | None]:
     """The settings that are run with further seeds: the first one and the chosen one."""
     settings = {
-        other.setting: outcomes
-        for other, outcomes in done.items()
+        other.setting: ended
+        for other, ended in done.items()
         if (other.arm, other.fraction) == (cell.arm, cell.fraction)
     }
     return {next(iter(settings)), choose(config, settings)}
@@ -53,8 +81,8 @@ def repeated(config: ConfigDict, cell: Cell, done: Mapping[Cell, Sequence[Outcom
 
 def collect(
     config: ConfigDict,
-    pretexts: Mapping[str, Sequence[Outcome]],
-    done: Mapping[Cell, Sequence[Outcome]],
+    pretexts: Mapping[str, Ended],
+    done: Mapping[Cell, Ended],
 ) -> dict[str, Any]:
     """Everything the report shows, as JSON values.
 
@@ -62,10 +90,21 @@ def collect(
       `pretexts` by name, each a summary; `arms` by name, each with `labels`: for each share of the
       labels the `settings` by name, each a summary, and the name of the `best` one. A summary has
       `mean` and `std` of the test metrics over the seeds (`std` is None for one seed), `chance`,
-      `runs` and `curves`. `metric` is the one that arms are compared by.
+      `runs`, `curves`, and the number of further runs that `failed`. What has no finished run is
+      left out. `failures` has an entry for each run that failed. `metric` is the one that arms are
+      compared by.
+
+    Raises:
+      TrainingFailed: every run of every arm failed.
     """
+    failures = _failures(pretexts, done)
+    first = next((run for ended in done.values() for run in finished(ended)), None)
+    if first is None:
+        raise TrainingFailed(f"every arm failed, the first: {describe_failure(failures[0])}")
     arms: dict[str, Any] = {}
-    for cell, outcomes in done.items():
+    for cell, ended in done.items():
+        if not finished(ended):
+            continue
         description = {
             key: value
             for key, value in config.arms[cell.arm].to_dict().items()
@@ -75,7 +114,7 @@ def collect(
         share = arm["labels"].setdefault(
             f"{cell.fraction:g}", {"fraction": cell.fraction, "settings": {}}
         )
-        share["settings"][cell.setting] = _summary(outcomes)
+        share["settings"][cell.setting] = _summary(ended)
     for name, arm in arms.items():
         for share in arm["labels"].values():
             share["best"] = choose(
@@ -85,21 +124,40 @@ def collect(
                     for setting in share["settings"]
                 },
             )
-    first = next(iter(done.values()))[0]
     return {
         "dataset": config.classification.data.dataset,
         "metric": method_class(config.classification.method.name).best_metric,
         "seeds": [config.classification.seed + index for index in range(config.seeds)],
         "test_examples": first.test["examples"],
         "arms": arms,
-        "pretexts": {name: _summary(outcomes) for name, outcomes in pretexts.items()},
+        "pretexts": {name: _summary(ended) for name, ended in pretexts.items() if finished(ended)},
+        "failures": failures,
         "published": config.published.to_dict(),
         "config": json.loads(config.to_json()),
         "environment": json.loads((first.folder / "environment.json").read_text())[-1],
     }
 
 
-def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _failures(pretexts: Mapping[str, Ended], done: Mapping[Cell, Ended]) -> list[dict[str, Any]]:
+    which: list[tuple[dict[str, Any], Ended]] = [
+        *(({"pretext": name}, ended) for name, ended in pretexts.items()),
+        *((dataclasses.asdict(cell), ended) for cell, ended in done.items()),
+    ]
+    return [
+        {**names, "run": f"{run.folder.parent.name}/{run.folder.name}", "error": run.error}
+        for names, ended in which
+        for run in ended
+        if isinstance(run, Failure)
+    ]
+
+
+def describe_failure(failure: Mapping[str, Any]) -> str:
+    """A failure as one line."""
+    return f"{failure['run']}: {failure['error']}"
+
+
+def _summary(ended: Ended) -> dict[str, Any]:
+    outcomes = finished(ended)
     tests = [outcome.test["metrics"] for outcome in outcomes]
     names = list(tests[0])
     return {
@@ -111,6 +169,7 @@ def _summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "runs": [
             {"folder": str(outcome.folder), "test": outcome.test["metrics"]} for outcome in outcomes
         ],
+        "failed": len(ended) - len(outcomes),
         "curves": [_curve(outcome.validation, names) for outcome in outcomes],
     }
 
@@ -121,6 +180,11 @@ def _curve(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, An
         "validation": {name: [row[name] for row in rows] for name in names},
         "training": {name: [row[f"train_{name}"] for row in rows] for name in names},
     }
+
+
+def failed_arms(results: Mapping[str, Any]) -> list[str]:
+    """The arms that have no finished run."""
+    return [name for name in results["config"]["arms"] if name not in results["arms"]]
 
 
 def main_arms(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

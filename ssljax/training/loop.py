@@ -28,11 +28,11 @@ from ssljax.runs.checkpoints import BEST, LATEST, Checkpoints
 from ssljax.runs.config import resolve
 from ssljax.runs.folder import recorded_config
 from ssljax.runs.run import Run, open_run
-from ssljax.settings.errors import Interrupted, ProcessLost, TrainingFailed
+from ssljax.settings.errors import Diverged, Interrupted, ProcessLost, TrainingFailed
 from ssljax.training.profile import Profile
 from ssljax.training.run_step import make_run_step
 from ssljax.training.start import start
-from ssljax.training.training_log import Diverged, TrainingLog
+from ssljax.training.training_log import TrainingLog
 from ssljax.training.validation import Evaluator
 
 
@@ -53,7 +53,8 @@ def train(
 
     Raises:
       InputError: something is wrong with the config, the data or the folder.
-      TrainingFailed: the loss is not finite, a checkpoint cannot be written, or another process
+      Diverged: the loss is not finite.
+      TrainingFailed: a checkpoint cannot be written, or another process
         of the run has ended.
       Interrupted: Ctrl-C or SIGTERM came, to this process or to another; a checkpoint was saved.
     """
@@ -200,7 +201,7 @@ def _endings(folder: pathlib.Path, checkpoints: Checkpoints) -> Iterator[None]:
         yield
     except Diverged as error:
         checkpoints.wait()
-        ending = TrainingFailed(
+        ending = Diverged(
             f"{error}; {checkpoints.last_good()}. Try a lower optimizer.learning_rate"
         )
         ending.shared = True

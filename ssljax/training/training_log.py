@@ -13,12 +13,9 @@ from ml_collections import ConfigDict
 
 from ssljax.data.pipeline import DevicePrefetch
 from ssljax.runs.metrics_log import MetricsLog
+from ssljax.settings.errors import Diverged
 from ssljax.training.metrics import MetricSums
 from ssljax.training.progress import Progress
-
-
-class Diverged(Exception):
-    """A loss or a norm is not finite."""
 
 
 class TrainingLog:

@@ -1,0 +1,101 @@
+"""The runs of a study, each trained by one of the processes that share them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssljax.files import storage
+from ssljax.runs.config import changes, resolve
+from ssljax.runs.folder import recorded_config
+from ssljax.runs.lock import Busy, lock
+from ssljax.settings.errors import Diverged, InputError
+from ssljax.studies.plan import PlannedRun
+from ssljax.studies.results import Failure, Outcome
+
+_WAIT = 2  # seconds between two looks at a run that another process trains
+_FILE = "failed.json"
+
+
+def finish(
+    runs: Mapping[Any, PlannedRun], run: Callable[[ConfigDict, pathlib.Path], Outcome]
+) -> dict[Any, Outcome | Failure]:
+    """Finishes every run, and waits for those that another process trains.
+
+    A run that diverges would do so again, so that is recorded in its folder, and the others go on.
+
+    Args:
+      runs: by any key; those that others need are named by it.
+      run: trains and evaluates a run, as far as that is not done yet.
+
+    Returns:
+      How each run ended, in the order of `runs`.
+
+    Raises:
+      InputError: a run cannot be started.
+    """
+    ended: dict[Any, Outcome | Failure] = {}
+    said = ""
+    while len(ended) < len(runs):
+        before, waiting = len(ended), []
+        for key, planned in runs.items():
+            if key in ended or (planned.needed in runs and planned.needed not in ended):
+                continue
+            if isinstance(needed := ended.get(planned.needed), Failure):
+                ended[key] = Failure(planned.folder, f"{needed.folder.name} failed")
+                continue
+            claim = planned.folder.with_name(f".{planned.folder.name}.lock")
+            with contextlib.ExitStack() as claims:
+                try:
+                    claims.enter_context(lock(claim, f"another process trains {planned.folder}"))
+                except Busy as busy:
+                    waiting.append(str(busy))
+                    continue
+                ended[key] = _finish(planned, run)
+        if len(ended) == before:
+            if said != (said := "; ".join(waiting)):
+                print(f"waiting: {said}", file=sys.stderr)
+            time.sleep(_WAIT)
+    return {key: ended[key] for key in runs}
+
+
+def _finish(
+    planned: PlannedRun, run: Callable[[ConfigDict, pathlib.Path], Outcome]
+) -> Outcome | Failure:
+    folder = planned.folder
+    print(f"── {folder}", file=sys.stderr)
+    if error := _recorded(planned):
+        again = f"remove {folder} to train it again"
+    else:
+        try:
+            return run(planned.config, folder)
+        except Diverged as diverged:
+            error, again = str(diverged), "the study goes on without it"
+            storage.write_json(folder / _FILE, {"error": error})
+    print(f"{folder} failed: {error}; {again}", file=sys.stderr)
+    return Failure(folder, error)
+
+
+def _recorded(planned: PlannedRun) -> str:
+    """Why the run failed before; empty if it did not."""
+    path = planned.folder / _FILE
+    try:
+        error = json.loads(path.read_text())["error"]
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise InputError(f"{path} is damaged: {fault}; remove {planned.folder}") from fault
+    before = recorded_config(planned.folder)
+    if before and (changed := changes(before, resolve(planned.config, before))):
+        raise InputError(
+            f"{planned.folder} holds a run that failed with other settings "
+            f"({'; '.join(changed)}); remove the folder to train it with these"
+        )
+    return str(error)

@@ -1,0 +1,152 @@
+"""A study goes on without runs that diverge, and says what it waits for."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ssljax import arm_config, setting_config, study
+from ssljax.runs.metrics_log import read_metrics
+from ssljax.settings import config_files
+from ssljax.settings.errors import InputError, TrainingFailed
+from ssljax.studies.plan import Cell
+from ssljax.studies.results import Failure, Outcome, choose, repeated
+from tests.conftest import REPOSITORY
+from tests.test_study import Page
+
+WILD = 1e30  # a learning rate with which every run diverges
+
+
+@pytest.fixture
+def config(data_dir, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    config = config_files.load(f"{REPOSITORY}/tests/tiny_study.py")
+    for run in (config.pretexts.puzzle, config.classification):
+        run.data.data_dir = data_dir
+    del config.arms.imagenet
+    return config
+
+
+def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_path, capsys):
+    config.settings.calm = setting_config(1e-3, 1e-5)
+    config.settings.wild = setting_config(WILD, 1e-5)
+    config.reference_setting = "wild"
+    config.pretexts.broken = config.pretexts.puzzle.copy_and_resolve_references()
+    config.pretexts.broken.optimizer.learning_rate = WILD
+    config.arms.broken = arm_config("broken")
+    results = study.study(config, tmp_path)
+
+    assert {failure["run"] for failure in results["failures"]} == {
+        f"seed-0/{name}"
+        for name in (
+            "pretext-broken", "arm-puzzle-wild", "arm-random-wild", "arm-broken-wild",
+            "arm-broken-calm",
+        )
+    }  # fmt: skip
+    assert list(results["pretexts"]) == ["puzzle"]
+    assert list(results["arms"]) == ["random", "puzzle"]
+    for arm in results["arms"].values():
+        share = arm["labels"]["1"]
+        assert (share["best"], list(share["settings"])) == ("calm", ["calm"])
+    text = " ".join(Page((tmp_path / "report.html").read_text()).words)
+    for said in ("; broken failed", "Failed runs", "seed-0/arm-random-wild: the ", "failed"):
+        assert said in text, said
+
+    rows = {path: len(read_metrics(path.parent)) for path in tmp_path.glob("*/*/failed.json")}
+    assert len(rows) == 3  # those that were not trained for want of a start have no folder
+    capsys.readouterr()
+    again = study.study(config, tmp_path)
+    assert (again["arms"], again["failures"]) == (results["arms"], results["failures"])
+    assert {path: len(read_metrics(path.parent)) for path in rows} == rows  # not trained again
+    folder = tmp_path / "seed-0/arm-random-wild"
+    assert f"remove {folder} to train it again" in capsys.readouterr().err
+
+    config.settings.wild.learning_rate = 1e-4
+    said = rf"{folder} holds a run that failed with other settings \(optimizer.learning_rate"
+    with pytest.raises(InputError, match=said):
+        study.study(config, tmp_path)
+
+
+def outcome(top1):
+    return Outcome(pathlib.Path("run"), {}, [{"top1": top1 / 2}, {"top1": top1}])
+
+
+def test_settings_that_failed_are_not_chosen(config):
+    failure = Failure(pathlib.Path("run"), "the loss is nan")
+    runs = {"a": [failure, outcome(0.9)], "b": [outcome(0.3)], "c": [outcome(0.5), failure]}
+    assert choose(config, runs) == "c"
+    cells = {Cell("puzzle", 1.0, name): ended for name, ended in runs.items()}
+    assert repeated(config, Cell("puzzle", 1.0, "b"), cells) == {"a", "c"}
+    assert choose(config, {"a": runs["a"], "d": [failure]}) == "a"
+    assert choose(config, {"d": [failure]}) is None
+
+
+def test_exit_code_and_last_line_say_that_a_run_failed(data_dir, tmp_path):
+    (tmp_path / "failing.py").write_text(
+        "from ssljax import arm_config\n"
+        "from tests import tiny_study\n"
+        "def get_config():\n"
+        "    config = tiny_study.get_config()\n"
+        f"    config.pretexts.puzzle.optimizer.learning_rate = {WILD}\n"
+        "    return config\n"
+    )
+    command = [
+        sys.executable, "-m", "ssljax.study", f"--config={tmp_path}/failing.py",
+        f"--workdir={tmp_path}/study", f"--config.pretexts.puzzle.data.data_dir={data_dir}",
+        f"--config.classification.data.data_dir={data_dir}",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ssljax-study: 2 runs failed, the first: seed-0/pretext-puzzle: the ")
+    assert "Traceback" not in done.stderr
+    assert "puzzle  failed" in done.stdout
+    assert "report.html" in done.stdout.splitlines()[-1]
+
+
+def test_a_study_without_any_finished_arm_ends_with_one_line(config, tmp_path):
+    config.classification.optimizer.learning_rate = WILD
+    with pytest.raises(TrainingFailed, match="every arm failed, the first: seed-0/arm-random: "):
+        study.study(config, tmp_path)
+
+
+def test_a_study_says_which_process_it_waits_for(data_dir, tmp_path):
+    claim = tmp_path / "study/seed-0/.pretext-puzzle.lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c",
+         "import pathlib, sys, time\n"
+         "from ssljax.runs.lock import lock\n"
+         "with lock(pathlib.Path(sys.argv[1]), ''):\n"
+         "    print('held', flush=True)\n"
+         "    time.sleep(600)\n", str(claim)],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout.readline() == "held\n"
+    os.kill(holder.pid, signal.SIGSTOP)
+    command = [
+        sys.executable, "-m", "ssljax.study", "--config=tests/tiny_study.py",
+        f"--workdir={tmp_path}/study", f"--config.pretexts.puzzle.data.data_dir={data_dir}",
+        f"--config.classification.data.data_dir={data_dir}",
+    ]  # fmt: skip
+    waiting = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    try:
+        said = next(line for line in waiting.stderr if line.startswith("waiting: "))
+        assert f"trains {claim.with_name('pretext-puzzle')} (process {holder.pid} on " in said
+        assert f"stopped: `kill -CONT {holder.pid}`" in said
+        os.kill(holder.pid, signal.SIGCONT)
+        said = next(line for line in waiting.stderr if line.startswith("waiting: "))
+        assert "stopped" not in said
+    finally:
+        holder.kill()
+        start = time.monotonic()
+    _, errors = waiting.communicate(timeout=300)
+    assert waiting.returncode == 0, errors
+    assert time.monotonic() - start < 200
+    assert json.loads((tmp_path / "study/results.json").read_text())["failures"] == []
