@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ssljax import evaluate, load_run, prepare, weights
-from ssljax.data.records import open_builder
+from ssljax.data.prepared import open_prepared
 from ssljax.runs.run import open_class_names
 from ssljax.runs.transfer import load_alexnet, load_source
 from ssljax.settings import config_files
@@ -39,7 +39,7 @@ def test_data_folders(home):
     prepare.prepare("~/source", data_dir="~/prepared")
     prepare.prepare("~/source", data_dir="~/prepared")  # finds it
     assert (home / "prepared/deep_fashion/slides").is_dir()
-    assert open_builder("deep_fashion/slides", "~/prepared").info.splits["test"].num_examples
+    assert open_prepared("deep_fashion/slides", "~/prepared").splits["test"].num_examples
 
 
 def test_run_folders_images_and_weights(home, make_config):
