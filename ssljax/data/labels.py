@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 
 import numpy as np
+from tqdm import tqdm
 
 from ssljax.data.array_record import Part, open_file
 from ssljax.files import storage
@@ -44,6 +45,15 @@ def part_labels(
         if keep:
             _keep(part.filename, key, labels)
     return labels[part.skip : part.skip + part.length]
+
+
+def at_hand(part: Part, key: str, keep: bool) -> bool:
+    """Whether the labels of a part are kept, or will be once they have been read."""
+    labels = _kept(part.filename, key)
+    if labels is not None and len(labels) >= part.skip + part.length:
+        return True
+    folder = os.path.dirname(part.filename)
+    return keep and not storage.is_remote(folder) and os.access(folder, os.W_OK)
 
 
 def _path(filename: str, key: str) -> str:
@@ -80,9 +90,19 @@ def _read(filename: str, parse: Callable[[bytes], int]) -> np.ndarray:
         reader = open_file(filename)
         count = reader.num_records()
         labels = np.empty(count, np.int64)
+        bar = tqdm(
+            total=count,
+            desc="reading labels once",
+            unit=" images",
+            delay=3,
+            leave=False,
+            disable=None,
+        )
         for start in range(0, count, _AT_ONCE):
             stop = min(start + _AT_ONCE, count)
             labels[start:stop] = [parse(record) for record in reader.read(start, stop)]
+            bar.update(stop - start)
+        bar.close()
     except (RuntimeError, ValueError, IndexError) as error:
         raise InputError(f"{filename} cannot be read: {error}") from error
     return labels

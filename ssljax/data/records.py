@@ -12,7 +12,7 @@ import numpy as np
 from tensorflow_datasets.proto import tf_example_pb2
 
 from ssljax.data.array_record import ArrayRecordFiles
-from ssljax.data.labels import part_labels
+from ssljax.data.labels import at_hand, part_labels
 from ssljax.data.prepared import open_prepared
 from ssljax.settings.errors import InputError
 
@@ -30,6 +30,7 @@ class Records:
       image_key: the name of the image feature.
       label_key: the name of the label feature.
       write: whether labels may be kept beside the records.
+      needs_labels: whether a record without a label of one of the classes is an error.
       chosen: int[N], the records of the source that belong to the split; None: all of them.
     """
 
@@ -39,6 +40,7 @@ class Records:
     image_key: str
     label_key: str
     write: bool = True
+    needs_labels: bool = False
     chosen: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -49,13 +51,50 @@ class Records:
         return self.read([index])[0]
 
     def read(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
-        """The bytes of the image files, and the labels or -1, of several records."""
-        if self.chosen is not None:
-            indices = [int(self.chosen[index]) for index in indices]
-        return [self._parse(self.source[index]) for index in indices]
+        """The bytes of the image files, and the labels or -1, of several records.
+
+        Raises:
+          InputError: a record is damaged, or has no label although they are needed.
+        """
+        found = []
+        for index in indices:
+            place = index if self.chosen is None else int(self.chosen[index])
+            image, label = self._parse(self.source[place])
+            if not 0 <= label < len(self.class_names):
+                if self.needs_labels:
+                    raise InputError(f"{self.name}: {self._unusable(index, label)}")
+                label = NO_LABEL
+            found.append((image, label))
+        return found
+
+    def labelled(self) -> Records:
+        """The same records for a method that needs the label of each.
+
+        Labels that are kept beside the records, or can be, are checked here; others are checked
+        when they are read.
+
+        Raises:
+          InputError: a record has no label, or one that is not among the classes.
+        """
+        if all(at_hand(part, self.label_key, self.write) for part in self.source.parts):
+            labels = self.labels()
+            bad = np.flatnonzero((labels < 0) | (labels >= len(self.class_names)))
+            if len(bad):
+                raise InputError(
+                    f"{self.name}: {len(bad):,} of {len(self):,} labels cannot be used: "
+                    f"{self._unusable(bad[0], labels[bad[0]])}; name a split with labels"
+                )
+        return dataclasses.replace(self, needs_labels=True)
+
+    def _unusable(self, index: int, label: int) -> str:
+        has = "no label (-1)" if label == NO_LABEL else f"the label {label}"
+        return f"record {index} has {has}, and the classes are 0 to {len(self.class_names) - 1}"
 
     def labels(self) -> np.ndarray:
-        """int64[N]: the label of every record, or -1; reads no images after the first call."""
+        """int64[N]: the label of every record as it is stored, or -1.
+
+        It reads no images after the first call, if the labels can be kept beside the records.
+        """
         if not self.class_names:
             return np.full(len(self), NO_LABEL)
         labels = np.concatenate(

@@ -17,12 +17,13 @@ def label_fraction(records: Records, fraction: float, seed: int) -> Records:
     examples of 5 % are among those of 10 %.
 
     Raises:
-      InputError: the records have no labels.
+      InputError: the records have no labels, or a label is not among the classes.
     """
     if fraction == 1:
         return records
     if not records.class_names:
         raise InputError(f"data.label_fraction: {records.name} has no labels")
+    records = records.labelled()
     return dataclasses.replace(
         records,
         name=f"{records.name}, {fraction:.3%} of the labels",

@@ -45,7 +45,8 @@ class Run:
         """Opens a split of the run's data set.
 
         Raises:
-          InputError: it is not there, or has no labels or other classes than the run.
+          InputError: it is not there; or the method needs labels, and there are none, or other
+        classes than the run's.
         """
         data = self.config.data
         records = open_records(
@@ -56,7 +57,7 @@ class Run:
                 f"{records.name} has the classes {list(records.class_names)}, "
                 f"the run has {list(self.class_names)}"
             )
-        return records
+        return records.labelled() if self.method.needs_labels else records
 
     def images(self, split: str) -> ImageSource:
         """The images of a split, decoded as the run's config says.
