@@ -207,3 +207,48 @@ def test_nothing_is_left_behind(folder, how, number, code, errors):
     else:
         raise AssertionError("readers are still there")
     assert sorted(os.listdir("/dev/shm")) == before
+
+
+IMPORTS = """
+import sys, time
+{first}
+from ssljax.data.readers import reader_processes
+from tests.test_reader_processes import METHOD, read
+batches = read(sys.argv[1], method={method}, workers=1)
+while not reader_processes.shared(1).up:
+    next(batches)
+    time.sleep(0.05)
+for _ in range(20):
+    next(batches)
+"""
+
+
+def run_in(working: pathlib.Path, data: pathlib.Path, *options: str, **code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *options, "-c", IMPORTS.format(**code), str(data)],
+        cwd=working, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_does_not_import_from_the_working_folder(folder, tmp_path):
+    """Like a console script, the parent does not have it on its path: -P leaves it out."""
+    (tmp_path / "array_record").mkdir()
+    (tmp_path / "array_record/__init__.py").write_text("open('imported', 'w').close()\n")
+    run_in(tmp_path, folder, "-P", first="", method="METHOD")
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("place", [".", "sub"])
+def test_a_process_imports_from_where_the_parent_does(folder, tmp_path, place):
+    """`-c` puts the working folder on the path."""
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "mine.py").write_text(
+        "import dataclasses\nfrom ssljax.methods.jigsaw import Jigsaw\n"
+        "@dataclasses.dataclass(frozen=True, kw_only=True)\nclass Mine(Jigsaw): pass\n"
+    )
+    run_in(
+        tmp_path, folder, first=f"sys.path.append({place!r}); import mine",
+        method="mine.Mine(grid=2, tile=16, data=METHOD.data)",
+    )  # fmt: skip

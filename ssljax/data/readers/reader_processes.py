@@ -149,14 +149,15 @@ class _Worker:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            # The empty entry stands for the working folder, which -P leaves out.
+            "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
             "OPENBLAS_NUM_THREADS": "1",
             "JAX_PLATFORMS": "cpu",  # accelerators belong to the training process
         }
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # inherited by the child
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", reader.__name__, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", reader.__name__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
