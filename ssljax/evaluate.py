@@ -14,7 +14,11 @@ from ssljax.settings.errors import InputError
 
 
 def evaluate(
-    workdir: str | pathlib.Path, split: str = "", checkpoint: str = "", data_dir: str = ""
+    workdir: str | pathlib.Path,
+    split: str = "",
+    checkpoint: str = "",
+    data_dir: str = "",
+    dataset: str = "",
 ) -> dict[str, Any]:
     """Evaluates a run's checkpoint over every example of a split, exactly once each.
 
@@ -24,14 +28,17 @@ def evaluate(
       checkpoint: `best`, `latest` or a step; empty: the one that the method hands over.
       data_dir: where the data set is now, if it is not where the config says. Nothing is written
         to the folder that the config names.
+      dataset: TFDS's name of another data set, with the same classes if the method needs labels;
+        empty is the run's own.
 
     Returns:
-      `metrics`, `chance` (guessing without looking), `examples`, `split`, `checkpoint`, `step`, and
-      if the method names classes `class_names` and `confusion`, int[K][K], with true classes in
-      rows and predicted ones in columns.
+      `metrics`, `chance` (guessing without looking), `examples`, `dataset`, `split`, `checkpoint`,
+      `step`, and if the method names classes `class_names` and `confusion`, int[K][K], with true
+      classes in rows and predicted ones in columns.
 
     Raises:
-      InputError: the folder, the checkpoint or the data set is not there.
+      InputError: the folder, the checkpoint or the data set is not there, the data set has other
+        classes or the images that the run was trained on, or the loss is not finite.
     """
     import jax
     import numpy as np
@@ -39,16 +46,21 @@ def evaluate(
     from ssljax.devices import processes
     from ssljax.devices.parallelism import own_rows
     from ssljax.runs.trained_model import load_run
+    from ssljax.runs.transfer import check_apart
     from ssljax.training.metrics import MetricSums
     from ssljax.training.validation import Evaluator
 
     with processes.together():
         model = load_run(workdir, checkpoint)
         run = model.run
-        split = split or run.config.data.test_split
+        data = run.config.data
+        trained_on = run.config.copy_and_resolve_references()
+        data.test_split = split = split or data.test_split
+        data.dataset = dataset or data.dataset
         if data_dir:
             run = dataclasses.replace(run, own_data=True)
-            run.config.data.data_dir = data_dir
+            data.data_dir = data_dir
+        check_apart(trained_on, run.config)
         images = run.images(split)
 
     names_classes = run.method.names_classes
@@ -62,12 +74,20 @@ def evaluate(
     mask, truth, predicted = processes.gather(np.concatenate(parts)).reshape(-1, 3).T
     truth, predicted = truth[mask == 1], predicted[mask == 1]
 
+    metrics = total.means()
+    if not np.isfinite(metrics["loss"]):
+        raise InputError(
+            f"the loss of the {model.checkpoint} checkpoint, step {model.step}, is "
+            f"{metrics['loss']}: the run has diverged; train again with a lower "
+            "optimizer.learning_rate"
+        )
     result: dict[str, Any] = {
+        "dataset": data.dataset,
         "split": split,
         "checkpoint": model.checkpoint,
         "step": model.step,
         "examples": len(images),
-        "metrics": total.means(),
+        "metrics": metrics,
         "chance": run.method.chance(truth),
     }
     if names_classes:
@@ -78,7 +98,7 @@ def evaluate(
 
 
 def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
-    """Writes `evaluation/SPLIT-step-STEP.json`, and the confusion matrix next to it as an image.
+    """Writes a JSON file (see `result_path`), and the confusion matrix next to it as an image.
 
     Raises:
       InputError: the run folder cannot be written.
@@ -86,8 +106,10 @@ def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
     import numpy as np
 
     from ssljax.report import confusion_matrix
+    from ssljax.runs.folder import read_config
 
-    path = result_path(workdir, result["split"], result["step"])
+    own = read_config(workdir).data.dataset == result["dataset"]
+    path = result_path(workdir, result["split"], result["step"], "" if own else result["dataset"])
     try:
         path.parent.mkdir(exist_ok=True)
         storage.write_json(path, result)
@@ -98,16 +120,26 @@ def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def result_path(workdir: str | pathlib.Path, split: str, step: int) -> pathlib.Path:
-    """Where the result of a split, such as `images[80%:90%]`, at a step is written."""
-    name = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in split)
+def result_path(
+    workdir: str | pathlib.Path, split: str, step: int, dataset: str = ""
+) -> pathlib.Path:
+    """Where a result is written: `evaluation/[DATASET-]SPLIT-step-STEP.json`.
+
+    Args:
+      workdir: the run folder.
+      split: such as `images[80%:90%]`.
+      step: of the checkpoint.
+      dataset: empty if it is the run's own.
+    """
+    what = f"{dataset}-{split}" if dataset else split
+    name = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in what)
     return storage.path(workdir, "--workdir") / "evaluation" / f"{name}-step-{step}.json"
 
 
 def describe(result: dict[str, Any]) -> str:
     """A result as a table, with chance next to each metric."""
     lines = [
-        f"{result['split']}: {result['examples']:,} examples, "
+        f"{result['dataset']}, split {result['split']}: {result['examples']:,} examples, "
         f"{result['checkpoint']} checkpoint, step {result['step']}",
         f"{'metric':18} {'value':>8}   {'chance':>8}",
     ]
@@ -129,7 +161,13 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     distributed.join()
     keep_programs()
     cpu.split(read_config(arguments.workdir).cpu_devices)
-    result = evaluate(arguments.workdir, arguments.split, arguments.checkpoint, arguments.data_dir)
+    result = evaluate(
+        arguments.workdir,
+        arguments.split,
+        arguments.checkpoint,
+        arguments.data_dir,
+        arguments.dataset,
+    )
     if processes.is_first():
         print(describe(result))
         save(result, arguments.workdir)
@@ -142,13 +180,16 @@ def cli() -> None:
         "Evaluates a run's checkpoint; writes JSON, and a confusion matrix, into its folder.\n"
         "'chance' is what guessing without looking at the image reaches.",
         "python -m ssljax.evaluate --workdir=RUN [--split=SPLIT] [--checkpoint=best|latest|STEP]\n"
-        "       [--data_dir=DIR]",
+        "       [--dataset=NAME] [--data_dir=DIR]",
     )
     command.text("workdir", "a run folder", required=True)
-    command.text("split", "a split of the run's data set (default: its config's data.test_split)")
+    command.text("split", "a split of the data set (default: the config's data.test_split)")
     command.text(
         "checkpoint",
         "best, latest or a step (default: best for classification, latest for pretext tasks)",
+    )
+    command.text(
+        "dataset", "TFDS's name of another data set with the same classes (default: the run's)"
     )
     command.text("data_dir", "where the data set is prepared (default: where the run found it)")
     command.plugin()

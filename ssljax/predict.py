@@ -2,35 +2,96 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
 from absl import flags
 
 from ssljax.settings.command_line import Command
 from ssljax.settings.errors import InputError
+
+if TYPE_CHECKING:
+    from ssljax.runs.trained_model import TrainedModel
+
+    Classes = list[tuple[str, float]]
+
+
+def predictions(
+    model: TrainedModel, files: Iterable[pathlib.Path], top: int = 5
+) -> Iterator[tuple[pathlib.Path, Classes | InputError]]:
+    """Classifies files, a batch at a time.
+
+    Yields:
+      Each file with its most likely classes and their probabilities, or with the error if it cannot
+      be read.
+
+    Raises:
+      InputError: see `TrainedModel.classify`, but not for files that cannot be read.
+    """
+    from ssljax.runs.trained_model import BATCH
+
+    remaining = iter(files)
+    while batch := list(itertools.islice(remaining, BATCH)):
+        squares, faults = [], {}
+        for file in batch:
+            try:
+                squares.append(model.pixels(file))
+            except InputError as error:
+                faults[file] = error
+        named = iter(model.classify(squares, top) if squares else [])
+        for file in batch:
+            yield file, faults[file] if file in faults else next(named)
 
 
 def main(arguments: flags.FlagValues, images: list[str]) -> None:
     """Prints the most likely classes of each image."""
     if not images:
         raise InputError("no IMAGE given; see --help")
+    from ssljax.data import given_images
     from ssljax.devices.compilation_cache import keep_programs
     from ssljax.runs.trained_model import load_run
 
     keep_programs()
+    files = given_images.find(images)
     model = load_run(arguments.workdir, arguments.checkpoint)
-    for image, classes in zip(images, model.classify(images), strict=True):
-        named = "  ".join(f"{name} {probability:.1%}" for name, probability in classes)
-        print(f"{image}: {named}")
+    bad = 0
+    for file, classes in predictions(model, files, arguments.top):
+        if isinstance(classes, InputError):
+            bad += 1
+            print(f"ssljax-predict: {classes}", file=sys.stderr)
+        if arguments.json:
+            print(json.dumps({"image": str(file), **_result(classes)}), flush=True)
+        elif not isinstance(classes, InputError):
+            named = "  ".join(f"{name} {probability:.1%}" for name, probability in classes)
+            print(f"{file}: {named}", flush=True)
+    if bad:
+        raise InputError(f"{bad} of {len(files)} images cannot be read")
+
+
+def _result(classes: Classes | InputError) -> dict[str, Any]:
+    """What `--json` says about an image."""
+    if isinstance(classes, InputError):
+        return {"error": str(classes)}
+    return {"classes": [{"class": name, "probability": value} for name, value in classes]}
 
 
 def cli() -> None:
     """The console script `ssljax-predict`."""
     command = Command(
         "ssljax-predict",
-        "Prints the five most likely classes of images, with a run of classification.",
-        "python -m ssljax.predict --workdir=RUN IMAGE...",
+        "Prints the most likely classes of images, with a run of classification. A folder stands\n"
+        "for all image files in it and below it. An image that cannot be read is named, and the\n"
+        "command goes on; its exit code is 2 then.",
+        "python -m ssljax.predict --workdir=RUN [--top=5] [--json] IMAGE_OR_FOLDER...",
     )
     command.text("workdir", "a run folder of classification", required=True)
     command.text("checkpoint", "best, latest or a step", default="best")
+    command.number("top", "how many classes to name", default=5, at_least=1)
+    command.switch("json", "print a JSON object per image, in a line")
     command.plugin()
     command.run(main)
 

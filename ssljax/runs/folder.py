@@ -28,6 +28,7 @@ PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets",
     "array-record", "numpy", "pillow", "ml-collections",
 )  # fmt: skip
+_NAMED = 12  # runs in a message
 
 
 def open_run_folder(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -67,9 +68,20 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except FileNotFoundError as error:
-        raise InputError(f"{workdir} is not a run folder: it has no config.json") from error
+        raise InputError(f"{workdir} is not a run folder: {_what_is_there(path.parent)}") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _what_is_there(folder: pathlib.Path) -> str:
+    """For messages: why a folder is none of a run, and which runs are inside."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    configs = [*folder.glob("*/config.json"), *folder.glob("*/*/config.json")]
+    runs = [str(path.parent) for path in sorted(configs)]
+    if len(runs) > _NAMED:
+        runs[_NAMED:] = [f"and {len(runs) - _NAMED} more"]
+    return "it has no config.json" + (f"; runs inside: {', '.join(runs)}" if runs else "")
 
 
 def recorded_config(workdir: str | pathlib.Path) -> ConfigDict | None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
-from ssljax.data import images as image_files
+from ssljax.data import given_images
+from ssljax.data.given_images import ImageLike
 from ssljax.methods import method_class
 from ssljax.models.network import Network, variables
 from ssljax.runs.checkpoints import Checkpoints
@@ -21,7 +20,6 @@ from ssljax.runs.folder import read_config
 from ssljax.runs.run import Run, make_run
 from ssljax.settings.errors import InputError, nearest
 
-ImageLike = str | pathlib.Path | bytes | Image.Image | np.ndarray
 BATCH = 64
 
 
@@ -66,16 +64,31 @@ class TrainedModel:
         """The classes of the run's data set; one name for each output of a classification."""
         return self.run.class_names
 
-    def features(self, images: Iterable[ImageLike], layer: str = "") -> np.ndarray:
-        """The outputs of a layer of the backbone, after ReLU and pooling, for whole images.
+    def pixels(self, image: ImageLike) -> np.ndarray:
+        """The part of an image that the network sees: the centre square, resized.
 
         Args:
-          images: files, their bytes, Pillow images, or uint8[H, W, 3] arrays.
+          image: a file, its bytes, a Pillow image, or a uint8[H, W, 3] array.
+
+        Returns:
+          uint8[S, S, 3]; `features`, `outputs` and `classify` also take it.
+
+        Raises:
+          InputError: the image cannot be read.
+        """
+        return given_images.read_square(image, self.run.method.image_size)
+
+    def features(self, images: ImageLike | Iterable[ImageLike], layer: str = "") -> np.ndarray:
+        """The outputs of a layer of the backbone, after ReLU and pooling.
+
+        Args:
+          images: see `pixels`; one is the same as a list of one.
           layer: such as `conv5` (float32[N, h, w, channels]) or `fc7` (float32[N, features]);
             empty is the last one.
 
         Raises:
-          InputError: an image cannot be read, or the backbone has no such layer.
+          InputError: an image cannot be read, the backbone has no such layer, or its outputs are
+            not finite.
         """
         name = layer or self.layer_names[-1]
         if name not in self.layer_names:
@@ -84,21 +97,31 @@ class TrainedModel:
             images, lambda pixels: self._layers(self.params, self.parts["stats"], pixels)[name]
         )
 
-    def outputs(self, images: Iterable[ImageLike]) -> np.ndarray:
+    def outputs(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
         """The network's outputs, float32[N, …]; the logits of a classification.
 
+        Args:
+          images: see `pixels`; one is the same as a list of one.
+
         Raises:
-          InputError: an image cannot be read.
+          InputError: an image cannot be read, or the outputs are not finite.
         """
         return self._over(
             images, lambda pixels: self._outputs(self.params, self.parts["stats"], pixels)
         )
 
-    def classify(self, images: Sequence[ImageLike], top: int = 5) -> list[list[tuple[str, float]]]:
+    def classify(
+        self, images: ImageLike | Iterable[ImageLike], top: int = 5
+    ) -> list[list[tuple[str, float]]]:
         """The most likely classes of each image with their probabilities, in descending order.
 
+        Args:
+          images: see `pixels`; one is the same as a list of one.
+          top: the number of classes.
+
         Raises:
-          InputError: the run does not classify, or an image cannot be read.
+          InputError: the run does not classify, an image cannot be read, or the outputs are not
+            finite.
         """
         if not self.run.method.names_classes:
             raise InputError(
@@ -112,11 +135,12 @@ class TrainedModel:
         return results
 
     def _over(
-        self, images: Iterable[ImageLike], function: Callable[[np.ndarray], jax.Array]
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        function: Callable[[np.ndarray], jax.Array],
     ) -> np.ndarray:
         """Applies a function to uint8 batches; all but a single first one have the same size."""
-        size = self.run.method.image_size
-        pixels = iter(_pixels(image, size) for image in images)
+        pixels = map(self.pixels, given_images.several(images))
         parts: list[np.ndarray] = []
         while batch := list(itertools.islice(pixels, BATCH)):
             count = len(batch)
@@ -125,7 +149,13 @@ class TrainedModel:
             parts.append(np.asarray(function(np.stack(batch))[:count], np.float32))
         if not parts:
             raise InputError("no images were given")
-        return np.concatenate(parts)
+        result = np.concatenate(parts)
+        if not np.isfinite(result).all():
+            raise InputError(
+                f"the outputs of the {self.checkpoint} checkpoint, step {self.step}, are not "
+                "finite: the run has diverged; train again with a lower optimizer.learning_rate"
+            )
+        return result
 
 
 def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:
@@ -156,23 +186,3 @@ def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:
         return TrainedModel(run, parts, kind, step)
     finally:
         checkpoints.close()
-
-
-def _pixels(image: ImageLike, size: int) -> np.ndarray:
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
-            raise InputError(f"expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
-        return image_files.square(Image.fromarray(image), size, None)
-    if isinstance(image, Image.Image):
-        return image_files.square(image_files.upright_rgb(image), size, None)
-    name = "the given bytes"
-    if not isinstance(image, bytes):
-        name = str(image)
-        try:
-            image = pathlib.Path(os.path.expanduser(image)).read_bytes()
-        except OSError as error:
-            raise InputError(f"{name}: {error.strerror}") from error
-    try:
-        return image_files.square(image_files.decode(image), size, None)
-    except image_files.ImageError as error:
-        raise InputError(f"{name} cannot be read as an image: {error}") from error

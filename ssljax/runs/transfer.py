@@ -100,7 +100,7 @@ def check_apart(source: ConfigDict, config: ConfigDict) -> None:
     tested = config.data.test_split + config.data.validation_split
     if theirs == fashion_mnist_10k.NAME and ours == "fashion_mnist" and "test" in tested:
         raise InputError(
-            f"init_from: {fashion_mnist_10k.NAME} is Fashion-MNIST's test set: what was trained "
+            f"{fashion_mnist_10k.NAME} is Fashion-MNIST's test set: what was trained "
             "on it cannot be tested on the split test of fashion_mnist"
         )
 

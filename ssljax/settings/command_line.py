@@ -30,9 +30,9 @@ class Command:
         flags.DEFINE_string(name, default, help_text, flag_values=self.flags)
         self.required += [name] if required else []
 
-    def number(self, name: str, help_text: str) -> None:
-        """Adds a flag that takes a whole number; the default is 0."""
-        flags.DEFINE_integer(name, 0, help_text, lower_bound=0, flag_values=self.flags)
+    def number(self, name: str, help_text: str, default: int = 0, at_least: int = 0) -> None:
+        """Adds a flag that takes a whole number."""
+        flags.DEFINE_integer(name, default, help_text, lower_bound=at_least, flag_values=self.flags)
 
     def switch(self, name: str, help_text: str) -> None:
         """Adds a flag that is off by default."""
@@ -74,8 +74,9 @@ class Command:
         for name in self.flags:
             flag = self.flags[name]
             if name == flag.name and "." not in name:
-                default = f" (default: {flag.default})" if isinstance(flag.default, str) else ""
-                lines.append(f"  --{name:18} {flag.help}{default if flag.default else ''}")
+                default = "" if flag.default in (None, "", 0, False) else flag.default
+                shown = f" (default: {default})" if default else ""
+                lines.append(f"  --{name:18} {flag.help}{shown}")
         return "\n".join(lines)
 
     def run(self, main: Callable[[flags.FlagValues, list[str]], None]) -> None:

@@ -1,0 +1,81 @@
+"""Images as users give them: files, folders, bytes, Pillow images and arrays."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from ssljax.data import images as image_files
+from ssljax.settings.errors import InputError
+
+ImageLike = str | pathlib.Path | bytes | Image.Image | np.ndarray
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+
+
+def several(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
+    """A single image as a list of one; anything else as it is."""
+    if isinstance(images, np.ndarray):
+        return [images] if images.ndim < 4 else list(images)
+    return [images] if isinstance(images, str | pathlib.Path | bytes | Image.Image) else images
+
+
+def find(names: Iterable[str]) -> list[pathlib.Path]:
+    """The files that names mean: a folder stands for all image files in it and below it.
+
+    Files whose name begins with a dot are left out of a folder.
+
+    Raises:
+      InputError: there is no image file in a folder.
+    """
+    found: list[pathlib.Path] = []
+    for name in names:
+        path = pathlib.Path(os.path.expanduser(name))
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.suffix.lower() in SUFFIXES
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
+        if not inside:
+            raise InputError(f"{name}: the folder has no image files ({', '.join(SUFFIXES)})")
+        found += inside
+    return found
+
+
+def read_square(image: ImageLike, size: int) -> np.ndarray:
+    """The centre square of an image, resized.
+
+    Args:
+      image: a file, its bytes, a Pillow image, or a uint8[H, W, 3] array.
+      size: the side of the result in pixels.
+
+    Returns:
+      uint8[size, size, 3].
+
+    Raises:
+      InputError: it cannot be read as an image.
+    """
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+            raise InputError(f"expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
+        return image_files.square(Image.fromarray(image), size, None)
+    if isinstance(image, Image.Image):
+        return image_files.square(image_files.upright_rgb(image), size, None)
+    name = "the given bytes"
+    if not isinstance(image, bytes):
+        name = str(image)
+        try:
+            image = pathlib.Path(os.path.expanduser(image)).read_bytes()
+        except OSError as error:
+            raise InputError(f"{name}: {error.strerror}") from error
+    try:
+        return image_files.square(image_files.decode(image), size, None)
+    except image_files.ImageError as error:
+        raise InputError(f"{name} cannot be read as an image: {error}") from error
