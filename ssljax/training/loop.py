@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,7 @@ from ssljax.runs.folder import recorded_config
 from ssljax.runs.run import Run, open_run
 from ssljax.settings.errors import Diverged, Interrupted, ProcessLost, TrainingFailed
 from ssljax.training.profile import Profile
+from ssljax.training.progress import duration, opening
 from ssljax.training.run_step import make_run_step
 from ssljax.training.start import start
 from ssljax.training.training_log import TrainingLog
@@ -70,6 +72,9 @@ def train(
         total_steps = config.epochs * steps_per_epoch
         checkpoints = Checkpoints(folder)
         ended = checkpoints.step(LATEST) == total_steps
+        began = time.monotonic()
+        if not ended:
+            processes.say(opening(folder.name, run, records, validation_records))
         images, validation_images = open_images(
             "" if ended else data.cache,
             records,
@@ -110,6 +115,8 @@ def train(
         )
         if step == total_steps:
             processes.say(f"{folder} is trained to step {step} already")
+        elif step:
+            processes.say(f"{folder.name}  continues after step {step} of {total_steps}")
 
         def metadata() -> dict[str, Any]:
             return {
@@ -162,6 +169,10 @@ def train(
             if not compiled:
                 log.start_interval(batches)
                 compiled = True
+                processes.say(
+                    f"{folder.name}  first step done after {duration(time.monotonic() - began)}; "
+                    f"a line follows every {config.log_every_steps} steps and after each epoch"
+                )
             if logs:
                 norms = _norms(before, state.params)
                 log.interval(step, float(run_step.learning_rate(step - 1)), norms, batches)

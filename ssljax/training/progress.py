@@ -1,11 +1,31 @@
-"""The progress line: epoch, loss, images/s, share of time waiting for input, time left."""
+"""What training says: what it begins with, and the progress line.
+
+The progress line has epoch, loss, images/s, share of time waiting for input, time left.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 
+import jax
+
+from ssljax.data.records import Records
 from ssljax.devices.processes import is_first
+from ssljax.runs.run import Run
+
+
+def opening(name: str, run: Run, train: Records, validation: Records) -> str:
+    """Says what is trained, on which images and devices; nothing has to be compiled for it."""
+    config, devices = run.config, jax.devices()
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(run.variable_shapes()[0]))
+    classes = f", {len(run.class_names)} classes" if run.class_names else ""
+    return (
+        f"{name}  {config.method.name} on {config.data.dataset}: {len(train):,} images to train "
+        f"on, {len(validation):,} to validate on{classes}\n"
+        f"{name}  {config.model.name} with {parameters:,} parameters on {len(devices)} × "
+        f"{devices[0].device_kind}; compiling"
+    )
 
 
 class Progress:
