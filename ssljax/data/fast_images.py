@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,11 +28,9 @@ _BASELINE = 0xFFC0  # marks a frame that is neither progressive nor lossless
 # What may precede it: tables, comments, and application segments except EXIF.
 _PASSED = {0xFFC4, 0xFFDB, 0xFFDD, 0xFFFE, 0xFFE0, *range(0xFFE2, 0xFFF0)}
 _SCALES = (8, 4, 2)  # libjpeg-turbo has SIMD code for these
-_FAST: dict[str, Any] = {"fastdct": True, "fastupsample": True, "min_factor": 2}
 _LARGEST = 16 * 2**20  # bytes of a decoded image; larger ones are left to Pillow
+_UNWRITTEN = bytes(range(1, 256, 17))  # at the end of the buffer before it is written
 _scratch = threading.local()
-
-cv2.setNumThreads(1)  # reader threads work in parallel already
 
 
 def square(data: bytes, rng: np.random.Generator | None, out: np.ndarray) -> None:
@@ -46,41 +44,27 @@ def square(data: bytes, rng: np.random.Generator | None, out: np.ndarray) -> Non
     Raises:
       ImageError: see `images.decode`.
     """
-    frame = _frame(data)
-    if frame is None:
-        image = np.asarray(images.decode(data))
-        resize(image, images.square_box(*images.dimensions(image), rng), out)
-        return
-    place, height, width = frame
-    scale, width, height = _scaled(width, height, len(out))
-    left, top, side = box = images.square_box(width, height, rng)
-    rows = min((top + side) * scale, frame[1]).to_bytes(2)
-    if not hasattr(_scratch, "buffer"):
-        _scratch.buffer = np.empty(_LARGEST, np.uint8)
-    try:
-        image = simplejpeg.decode_jpeg(
-            data[:place] + rows + data[place + 2 :],
-            min_height=top + side,
-            min_width=width,
-            buffer=_scratch.buffer,
-            strict=False,  # the rest of the rows is left over
-            **_FAST,
-        )
-    except ValueError:  # too large, or damaged
-        image = np.asarray(images.decode(data))
-        side = min(side * scale, *image.shape[:2])
-        left, top = (min(edge * scale, length - side) for edge, length in
-                     zip((left, top), images.dimensions(image), strict=True))  # fmt: skip
-        box = left, top, side
-    resize(image, box, out)
+    if plan := _plan(data, len(out)):
+        before = rng.bit_generator.state if rng else None
+        _, top, side = box = images.square_box(plan.width, plan.height, rng)
+        rows = min((top + side) * plan.scale, plan.rows).to_bytes(2)
+        data_of_rows = data[: plan.place] + rows + data[plan.place + 2 :]
+        image = _decoded(data_of_rows, plan.width, top + side)
+        if image is not None:
+            return resize(image, box, out)
+        if rng and before:
+            rng.bit_generator.state = before  # the square is drawn from the whole image instead
+    image = np.asarray(images.decode(data))
+    return resize(image, images.square_box(*images.dimensions(image), rng), out)
 
 
-def decode(data: bytes, size: int | None = None) -> np.ndarray:
+def decode(data: bytes, size: int | None = None, strict: bool = False) -> np.ndarray:
     """Decodes an image file's bytes as `square` does, but whole.
 
     Args:
       data: of an image file.
       size: of the squares that will be cut out; None decodes at the image's own size.
+      strict: leave files with the slightest damage to Pillow, which may refuse them.
 
     Returns:
       uint8[H, W, 3].
@@ -88,21 +72,38 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
     Raises:
       ImageError: see `images.decode`.
     """
-    frame = _frame(data)
-    if frame is not None:
-        _, width, height = _scaled(frame[2], frame[1], size or max(frame))
-        if 3 * width * height <= _LARGEST:
-            try:
-                return simplejpeg.decode_jpeg(data, min_height=height, min_width=width, **_FAST)
-            except ValueError:
-                pass  # see `square`
+    if plan := _plan(data, size):
+        image = _decoded(data, plan.width, plan.height, strict)
+        if image is not None:
+            return image.copy()
     return np.asarray(images.decode(data))
 
 
-def _scaled(width: int, height: int, size: int) -> tuple[int, int, int]:
-    """The factor by which an image is decoded smaller, and the resulting width and height."""
-    scale = next((scale for scale in _SCALES if min(width, height) >= scale * size), 1)
-    return scale, -(-width // scale), -(-height // scale)
+def _decoded(data: bytes, width: int, height: int, strict: bool = False) -> np.ndarray | None:
+    """A JPEG, decoded to this size into the thread's buffer: uint8[height, width, 3].
+
+    None if it cannot be decoded: it is damaged, or of a sampling that simplejpeg does not know.
+    """
+    if not hasattr(_scratch, "buffer"):
+        _scratch.buffer = np.empty(_LARGEST, np.uint8)
+    end = 3 * width * height
+    last = memoryview(_scratch.buffer)[max(0, end - len(_UNWRITTEN)) : end]
+    last[:] = unwritten = _UNWRITTEN[: len(last)]
+    try:
+        image = simplejpeg.decode_jpeg(
+            data,
+            fastdct=True,
+            fastupsample=True,
+            min_height=height,
+            min_width=width,
+            min_factor=2,
+            buffer=_scratch.buffer,
+            strict=strict,
+        )
+    except ValueError:
+        return None
+    # An error after a warning is taken for a warning, and the image is not written.
+    return None if last == unwritten else image
 
 
 def resize(image: np.ndarray, box: tuple[int, int, int], out: np.ndarray) -> None:
@@ -113,6 +114,36 @@ def resize(image: np.ndarray, box: tuple[int, int, int], out: np.ndarray) -> Non
         out[:] = image
     else:
         cv2.resize(image, (len(out), len(out)), dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+class _Plan(NamedTuple):
+    """How a plain JPEG is decoded.
+
+    Attributes:
+      place: the offset of the height (two bytes) in its frame header.
+      rows: that height.
+      scale: the factor by which it is decoded smaller.
+      width: after that.
+      height: after that.
+    """
+
+    place: int
+    rows: int
+    scale: int
+    width: int
+    height: int
+
+
+def _plan(data: bytes, size: int | None) -> _Plan | None:
+    """How to decode a file for squares of a size; None leaves it to Pillow."""
+    frame = _frame(data)
+    if frame is None:
+        return None
+    place, rows, columns = frame
+    shorter = min(rows, columns)
+    scale = next((scale for scale in _SCALES if size and shorter >= scale * size), 1)
+    width, height = -(-columns // scale), -(-rows // scale)
+    return _Plan(place, rows, scale, width, height) if 3 * width * height <= _LARGEST else None
 
 
 def _frame(data: bytes) -> tuple[int, int, int] | None:

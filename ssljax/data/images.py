@@ -9,11 +9,29 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 # Raster formats that Pillow decodes itself. Others, such as EPS, would start other programs.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-Image.init()  # registers the formats once; otherwise threads would race to do it
+# Their modules are imported here, since threads would race to do it.
+FORMATS = tuple(
+    plugin.format
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        GifImagePlugin.GifImageFile,
+        BmpImagePlugin.BmpImageFile,
+        WebPImagePlugin.WebPImageFile,
+    )
+)
 
 
 class ImageError(ValueError):

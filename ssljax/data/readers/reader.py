@@ -38,7 +38,10 @@ class _Reading:
 
     @functools.cached_property
     def _read(self) -> tuple[ReadBatch, Layout]:
-        return pickle.loads(self._description)
+        description = pickle.loads(self._description)
+        if opencv := sys.modules.get("cv2"):
+            opencv.setNumThreads(1)  # each core has a reader already
+        return description
 
     def fill(self, slot: int, epoch: int) -> Exception | None:
         """Reads a batch into a slot; returns the error, if there was one."""

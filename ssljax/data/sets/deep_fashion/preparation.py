@@ -108,7 +108,7 @@ def find_bad_images(
 
 def _fault(photograph: Photograph) -> str | None:
     try:
-        fast_images.decode(photograph.path.read_bytes())  # falls back to Pillow, which decides
+        fast_images.decode(photograph.path.read_bytes(), strict=True)  # Pillow decides on faults
     except FileNotFoundError:
         return "missing"
     except OSError as error:
