@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ssljax
 from ssljax.data import fast_images, images, pipeline
 from ssljax.data.cache import open_images
 from ssljax.data.image_source import ImageSource
@@ -101,6 +104,29 @@ def test_a_cache_changes_nothing_on_unusual_samplings(tmp_path):
         fresh = pipeline.batches(ImageSource(records, 28, decoding), draw, **settings)
         for left, right in zip(pipeline.batches(kept, draw, **settings), fresh, strict=True):
             jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+@pytest.mark.parametrize("decoding", ["exact", "fast"])
+def test_a_loaded_run_decodes_as_it_was_trained(classification_run, tmp_path, decoding):
+    run = tmp_path / "run"
+    shutil.copytree(classification_run, run)
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["decoding"] = decoding
+    (run / "config.json").write_text(json.dumps(config))
+    model = ssljax.load_run(run)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (150, 200, 3), np.uint8)
+    lossless = io.BytesIO()
+    Image.fromarray(pixels).save(lossless, "PNG")
+    photograph = jpeg_sampling.encode(333, 301, jpeg_sampling.USUAL, rng)
+    labelled_set.write(tmp_path, "mine", [0, 0], files={0: photograph, 1: lossless.getvalue()})
+    source = ImageSource(open_records("mine", "images", str(tmp_path)), 64, decoding)
+    evaluated = np.zeros((2, 64, 64, 3), np.uint8)
+    for index, (data, _) in enumerate(source.read([0, 1])):
+        source.square(data, None, evaluated[index])
+    expected = model.outputs(list(evaluated))  # these have the right size already
+    given = [photograph, lossless.getvalue(), pixels, Image.fromarray(pixels)]
+    np.testing.assert_allclose(model.outputs(given), expected[[0, 1, 1, 1]], rtol=1e-5, atol=1e-6)
 
 
 HOST = """

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ssljax.data import images as image_files
+from ssljax.data.decoder import Decoder
 from ssljax.settings.errors import InputError
 
 ImageLike = str | pathlib.Path | bytes | Image.Image | np.ndarray
@@ -49,12 +50,12 @@ def find(names: Iterable[str]) -> list[pathlib.Path]:
     return found
 
 
-def read_square(image: ImageLike, size: int) -> np.ndarray:
-    """The centre square of an image, resized.
+def read_square(image: ImageLike, decoder: Decoder) -> np.ndarray:
+    """The centre square of an image, as training and evaluation see it.
 
     Args:
       image: a file, its bytes, a Pillow image, or a uint8[H, W, 3] array.
-      size: the side of the result in pixels.
+      decoder: says the size of the result, and how files are decoded.
 
     Returns:
       uint8[size, size, 3].
@@ -62,12 +63,15 @@ def read_square(image: ImageLike, size: int) -> np.ndarray:
     Raises:
       InputError: it cannot be read as an image.
     """
+    pixels = np.empty((decoder.size, decoder.size, 3), np.uint8)
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
             raise InputError(f"expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
-        return image_files.square(Image.fromarray(image), size, None)
+        decoder.resize(image, None, pixels)
+        return pixels
     if isinstance(image, Image.Image):
-        return image_files.square(image_files.upright_rgb(image), size, None)
+        decoder.resize(image_files.upright_rgb(image), None, pixels)
+        return pixels
     name = "the given bytes"
     if not isinstance(image, bytes):
         name = str(image)
@@ -76,6 +80,7 @@ def read_square(image: ImageLike, size: int) -> np.ndarray:
         except OSError as error:
             raise InputError(f"{name}: {error.strerror}") from error
     try:
-        return image_files.square(image_files.decode(image), size, None)
+        decoder.square(image, None, pixels)
     except image_files.ImageError as error:
         raise InputError(f"{name} cannot be read as an image: {error}") from error
+    return pixels

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ssljax.data import given_images
+from ssljax.data.decoder import Decoder
 from ssljax.data.given_images import ImageLike
 from ssljax.methods import method_class
 from ssljax.models.network import Network, variables
@@ -76,7 +77,8 @@ class TrainedModel:
         Raises:
           InputError: the image cannot be read.
         """
-        return given_images.read_square(image, self.run.method.image_size)
+        decoder = Decoder(self.run.method.image_size, self.run.config.data.decoding)
+        return given_images.read_square(image, decoder)
 
     def features(self, images: ImageLike | Iterable[ImageLike], layer: str = "") -> np.ndarray:
         """The outputs of a layer of the backbone, after ReLU and pooling.

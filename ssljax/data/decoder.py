@@ -1,0 +1,57 @@
+"""Squares of one size out of images of any size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ssljax.data import images
+
+
+class Decoder:
+    """Decodes images and cuts squares out of them, as `config.data.decoding` says.
+
+    Attributes:
+      size: the side of the squares, in pixels.
+      decoding: `exact` (`ssljax.data.images`) or `fast` (`ssljax.data.fast_images`).
+    """
+
+    def __init__(self, size: int, decoding: str = "exact"):
+        self.size, self.decoding = size, decoding
+        self._fast = None
+        if decoding == "fast":
+            from ssljax.data import fast_images  # OpenCV takes a while to import
+
+            self._fast = fast_images
+
+    def square(self, image: Any, rng: np.random.Generator | None, out: np.ndarray) -> None:
+        """Cuts a square out of an image and resizes it.
+
+        Args:
+          image: the bytes of an image file.
+          rng: draws the place of the square; None takes the centre.
+          out: uint8[size, size, 3], the result.
+
+        Raises:
+          ImageError: it cannot be decoded.
+        """
+        if self._fast:
+            self._fast.square(image, rng, out)
+        else:
+            self.resize(images.decode(image), rng, out)
+
+    def resize(self, image: Any, rng: np.random.Generator | None, out: np.ndarray) -> None:
+        """Cuts a square out of a decoded image, uint8[H, W, 3] or Pillow's, see `square`."""
+        if self._fast:
+            image = np.asarray(image)
+        box = images.square_box(*images.dimensions(image), rng)
+        (self._fast or images).resize(image, box, out)
+
+    def decode(self, data: bytes) -> Any:
+        """Decodes an image file's bytes as `square` does, but whole.
+
+        Raises:
+          ImageError: it cannot be decoded.
+        """
+        return self._fast.decode(data, self.size) if self._fast else images.decode(data)
