@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from ssljax.runs.config_flags import ConfigCommand
 from ssljax.settings.command_line import no_arguments
+from ssljax.settings.option_help import Fields
 
 
 def compile_for(config: ConfigDict, topology: str = "", num_classes: int = 0) -> dict[str, Any]:
@@ -158,6 +159,12 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     print(json.dumps(result, indent=1) if arguments.json else describe(result))
 
 
+def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:
+    from ssljax.runs.config import described
+
+    return described(config)
+
+
 def cli() -> None:
     """The console script `ssljax-compile`."""
     command = ConfigCommand(
@@ -169,7 +176,7 @@ def cli() -> None:
         "python -m ssljax.compile --config=configs/jigsaw.py:3x3 [--topology=v5e:2x4]\n"
         "       [--config.batch_size=512]",
     )
-    command.config()
+    command.config(_described)
     command.text(
         "topology",
         "a TPU slice, such as v5e:2x4 or v5p:2x2x1; the default is this machine's devices",

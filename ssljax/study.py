@@ -15,6 +15,7 @@ from ssljax.runs.config_flags import ConfigCommand
 from ssljax.runs.lock import Busy, lock
 from ssljax.settings.command_line import no_arguments
 from ssljax.settings.errors import InputError, TrainingFailed
+from ssljax.settings.option_help import Fields
 
 if TYPE_CHECKING:
     from ssljax.studies.plan import Cell, PlannedRun
@@ -180,6 +181,12 @@ def describe(collected: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:
+    from ssljax.studies.config import described
+
+    return described(config)
+
+
 def cli() -> None:
     """The console script `ssljax-study`."""
     command = ConfigCommand(
@@ -189,7 +196,7 @@ def cli() -> None:
         "once, for example on several GPUs, the processes share the runs among them.",
         "python -m ssljax.study --config=configs/study.py --workdir=DIR [--config.a.b=value]",
     )
-    command.config()
+    command.config(_described)
     command.text("workdir", "the study's folder", required=True)
     command.run(main)
 

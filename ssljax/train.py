@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from ssljax.runs.config_flags import ConfigCommand
 from ssljax.settings.command_line import no_arguments
+from ssljax.settings.option_help import Fields
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
@@ -25,6 +27,12 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     train(config, arguments.workdir)
 
 
+def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:
+    from ssljax.runs.config import described
+
+    return described(config)
+
+
 def cli() -> None:
     """The console script `ssljax-train`."""
     command = ConfigCommand(
@@ -33,7 +41,7 @@ def cli() -> None:
         "stopped; Ctrl-C and SIGTERM save a checkpoint first.",
         "python -m ssljax.train --config=configs/jigsaw.py:3x3 --workdir=RUN [--config.a.b=value]",
     )
-    command.config()
+    command.config(_described)
     command.text("workdir", "the run folder", required=True)
     command.run(main)
 

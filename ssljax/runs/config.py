@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from ssljax.models.backbone import BackboneOptions
 from ssljax.models.network import Network
 from ssljax.settings import run_settings
 from ssljax.settings.errors import InputError
-from ssljax.settings.options import flatten, options, same_kind
+from ssljax.settings.options import flatten, option, options, same_kind
 
 # The layout of config.json and of the checkpoints. A run of another format cannot be read.
 FORMAT = 1
@@ -44,8 +45,10 @@ def complete(config: ConfigDict) -> ConfigDict:
     """A copy in which settings that were left out have their defaults.
 
     Raises:
-      InputError: a group is missing, or names an unknown method or model.
+      InputError: a group is missing, or names an unknown method or model; or it is of a study.
     """
+    if "arms" in config:
+        raise InputError("--config: this is a study's config; run it with `python -m ssljax.study`")
     config = config.copy_and_resolve_references().unlock()
     run_settings.fill_defaults(config)
     for group, defaults in (("method", method_defaults), ("model", model_defaults)):
@@ -62,8 +65,6 @@ def check_train_config(config: ConfigDict) -> None:
     Raises:
       InputError: names the key and what would be right.
     """
-    if "arms" in config:
-        raise InputError("--config: this is a study's config; run it with `python -m ssljax.study`")
     run_settings.check_run_settings(config)
     check_method(config.method)
     check_model(config.model)
@@ -148,11 +149,37 @@ def select(config: ConfigDict, group: str, name: str) -> list[str]:
 
 def defaults_of(group: str, name: str) -> dict[str, Any]:
     """The options of a method or a model with their defaults; {} for an unknown name."""
+    return {key: field.default for key, field in _options_of(group, name).items()}
+
+
+def _options_of(group: str, name: str) -> dict[str, dataclasses.Field[Any]]:
     if group == "method":
-        fields = options(METHODS[name]) if name in METHODS else {}
-    else:
-        fields = options(BackboneOptions, MODELS[name]) if name in MODELS else {}
-    return {key: field.default for key, field in fields.items()}
+        return options(METHODS[name]) if name in METHODS else {}
+    return options(BackboneOptions, MODELS[name]) if name in MODELS else {}
+
+
+def described(config: ConfigDict) -> tuple[ConfigDict, dict[str, dataclasses.Field[Any]]]:
+    """A config of a training run, complete and checked, and its options by key.
+
+    Raises:
+      InputError: see `complete` and `check_train_config`.
+    """
+    config = complete(config)
+    check_train_config(config)
+    return config, train_fields(config)
+
+
+def train_fields(config: ConfigDict) -> dict[str, dataclasses.Field[Any]]:
+    """The options of a training run by key, such as `model.width`; also those of its method."""
+    fields = run_settings.run_fields()
+    for group, table, text in (
+        ("method", METHODS, "how the network is trained"),
+        ("model", MODELS, "the backbone"),
+    ):
+        fields[f"{group}.name"] = option("", text, choices=table)
+        own = _options_of(group, config[group].name)
+        fields |= {f"{group}.{name}": field for name, field in own.items()}
+    return fields
 
 
 # Settings that may change when a run continues: they do not affect what it has computed so far.

@@ -8,32 +8,42 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from ssljax.files import storage
 from ssljax.settings import config_files
 from ssljax.settings.command_line import Command, import_plugins
 from ssljax.settings.errors import Ending, InputError, nearest
+from ssljax.settings.option_help import Fields, table
+from ssljax.settings.options import flatten
+from ssljax.settings.run_settings import run_fields
 
+_HELP = "FILE.py, FILE.py:ARGUMENT or RUN/config.json; --config.a.b=value overrides its settings"
 _NAME = re.compile(r"--?config\.(?:(.+)\.)?(method|model)\.name=(.*)")
+
+
+Described = Callable[[ConfigDict], tuple[ConfigDict, Fields]]
 
 
 class ConfigCommand(Command):
     """A command that takes a config."""
 
-    def config(self) -> None:
-        """Adds `--config` and its overrides, and `--plugin`."""
-        flags.DEFINE_string(
-            "config",
-            None,
-            "a config file, FILE or FILE:ARGUMENT; --config.a.b=value overrides its settings",
-            flag_values=self.flags,
-        )
+    def config(self, described: Described) -> None:
+        """Adds `--config` and its overrides, `--print_config` and `--plugin`.
+
+        Args:
+          described: completes and checks a config, and returns it with its options by key.
+        """
+        self._spec, self._described = "", described
+        flags.DEFINE_string("config", None, _HELP, flag_values=self.flags)
+        self.switch("print_config", "print all settings as JSON, which --config=FILE.json reads")
         self.plugin()
         self.required.append("config")
+        self.printing.append("print_config")
 
     def parse(self, argv: Sequence[str]) -> list[str]:
         """See `Command.parse`; `flags.config` becomes the config with its overrides.
@@ -46,6 +56,7 @@ class ConfigCommand(Command):
             if any(re.match(r"--?config\.", argument) for argument in argv):
                 raise InputError("--config=FILE is missing")
             return super().parse(argv)
+        self._spec = spec
         import_plugins(_plugins(argv))
         config = _load(spec)
         for argument in argv:
@@ -59,7 +70,43 @@ class ConfigCommand(Command):
             )
         except flags.Error as error:
             raise InputError(str(error).strip().splitlines()[-1]) from error
+        self.flags["config"].help, self.flags["config"].default = _HELP, None
         return super().parse(argv)
+
+    def printed(self) -> str:
+        """See `Command.printed`.
+
+        Raises:
+          InputError: `--print_config` without a config, or with a mistake in it.
+        """
+        text = super().printed()
+        if text or not self.flags["print_config"].value:
+            return text
+        if not self._spec:
+            raise InputError("--config=FILE is missing")
+        from ssljax.runs import config_json
+
+        return config_json.dumps(self._described(self.flags.config)[0])
+
+    def help(self) -> str:
+        """The text of `--help`, with the settings of the config if there is one."""
+        if self._spec:
+            config, fields = self._described(self.flags.config)
+            settings = table(dict(flatten(config)), fields)
+            return f"{super().help()}\n\nsettings of {self._spec}:\n{settings}"
+        files = [f"  {name:28} {text}" for name, text in config_files.summaries().items()]
+        fields = run_fields()
+        defaults = table({key: field.default for key, field in fields.items()}, fields)
+        return "\n".join(
+            [
+                f"{super().help()}\n\nconfigs that come with ssljax:",
+                *files,
+                "\nsettings of every training run, with their defaults:",
+                defaults,
+                "\n--config=FILE --help lists all settings of that config, also those of its "
+                "method and its model.",
+            ]
+        )
 
 
 def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -89,7 +136,7 @@ def _plugins(argv: Sequence[str]) -> str:
 
 def _load(spec: str) -> ConfigDict:
     try:
-        config = config_files.load(spec)
+        config = _load_json(spec) if spec.endswith(".json") else config_files.load(spec)
     except Ending:
         raise
     except Exception as error:  # whatever the user's file raises
@@ -97,6 +144,17 @@ def _load(spec: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config: get_config of {spec} returned no ConfigDict")
     return config.unlock()
+
+
+def _load_json(spec: str) -> ConfigDict:
+    from ssljax.runs import config_json
+
+    try:
+        return config_json.read(storage.path(spec, "--config"))
+    except FileNotFoundError as error:
+        raise InputError(f"--config: no file {spec}") from error
+    except OSError as error:
+        raise InputError(f"--config: {spec}: {error.strerror}") from error
 
 
 def _select(config: ConfigDict, parents: str, group: str, name: str) -> None:

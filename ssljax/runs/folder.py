@@ -21,7 +21,8 @@ import jax
 from ml_collections import ConfigDict
 
 from ssljax.files import storage
-from ssljax.runs.config import FORMAT, changes, check_train_config, complete
+from ssljax.runs import config_json
+from ssljax.runs.config import changes, check_train_config, complete
 from ssljax.settings.errors import InputError
 
 PACKAGES = (
@@ -39,7 +40,7 @@ def open_run_folder(workdir: pathlib.Path, config: ConfigDict) -> None:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        storage.write_json(workdir / "config.json", {"format": FORMAT, **config.to_dict()})
+        storage.write_text(workdir / "config.json", config_json.dumps(config) + "\n")
         _add_environment(workdir)
     except OSError as error:
         raise InputError(f"--workdir: cannot write {workdir}: {error.strerror}") from error
@@ -53,16 +54,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     """
     path = storage.path(workdir, "--workdir") / "config.json"
     try:
-        values = json.loads(path.read_text())
-        if not isinstance(values, dict):
-            raise ValueError("it has no settings")
-        found = values.pop("format", None)
-        if found != FORMAT:
-            raise InputError(
-                f"the run has format {found}, this version of ssljax reads format {FORMAT}; "
-                "train it again, or use the version that wrote it"
-            )
-        config = complete(ConfigDict(values))
+        config = complete(config_json.read(path))
         check_train_config(config)
         return config
     except InputError as error:

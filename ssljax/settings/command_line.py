@@ -23,6 +23,7 @@ class Command:
         self.name, self.description, self.usage = name, description, usage
         self.flags = flags.FlagValues()
         self.required: list[str] = []
+        self.printing = ["help"]  # switches that print something instead of running the command
         flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=self.flags)
 
     def text(self, name: str, help_text: str, default: str = "", required: bool = False) -> None:
@@ -60,13 +61,17 @@ class Command:
             ) from error
         except flags.Error as error:
             raise InputError(str(error).strip().splitlines()[-1]) from error
-        if not self.flags["help"].value:
+        if not any(self.flags[name].value for name in self.printing):
             for name in self.required:
                 if not self.flags[name].value:
                     raise InputError(f"--{name} is missing; see --help")
             if "plugin" in self.flags:
                 import_plugins(self.flags["plugin"].value)
         return positional
+
+    def printed(self) -> str:
+        """What is printed instead of running the command; empty if it is to run."""
+        return self.help() if self.flags["help"].value else ""
 
     def help(self) -> str:
         """The text of `--help`."""
@@ -88,8 +93,8 @@ class Command:
         signal.signal(signal.SIGTERM, _terminated)
         try:
             positional = self.parse(sys.argv[1:])
-            if self.flags["help"].value:
-                print(self.help())
+            if text := self.printed():
+                print(text)
             else:
                 main(self.flags, positional)
                 _disconnect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pathlib
 import runpy
@@ -20,11 +21,23 @@ def find(name: str) -> pathlib.Path:
     path = pathlib.Path(os.path.expanduser(name))
     if path.is_file():
         return path
+    if path.is_dir():
+        raise InputError(f"--config: {name} is a folder; a run's own config is {path}/config.json")
     folder = shipped()
     if path != pathlib.Path("configs", path.name) or not (folder / path.name).is_file():
         known = [f"configs/{file.name}" for file in sorted(folder.glob("[a-z]*.py"))]
         raise InputError(f"--config: no file {name}; {nearest(name, known)}")
     return folder / path.name
+
+
+def summaries() -> dict[str, str]:
+    """The config files that come with ssljax, such as `configs/NAME.py`, with their first lines."""
+    return {
+        f"configs/{file.name}": (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n")[
+            0
+        ]
+        for file in sorted(shipped().glob("[a-z]*.py"))
+    }
 
 
 def shipped() -> pathlib.Path:

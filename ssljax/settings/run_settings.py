@@ -154,6 +154,18 @@ def run_defaults() -> ConfigDict:
     )
 
 
+def run_fields() -> dict[str, dataclasses.Field[Any]]:
+    """The options that every run has, by key, such as `data.image_size`."""
+    return {
+        **options(RunSettings),
+        **{
+            f"{group}.{name}": field
+            for group, cls in GROUPS.items()
+            for name, field in options(cls).items()
+        },
+    }
+
+
 def fill_defaults(config: ConfigDict) -> None:
     """Adds the settings that every run has and the config leaves out."""
     for name, default in run_defaults().items():

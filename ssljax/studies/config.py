@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssljax.methods import method_class
-from ssljax.runs.config import check_train_config, complete, train_config
+from ssljax.runs.config import check_train_config, complete, train_config, train_fields
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.options import check_group, defaults, option, options, same_kind
 
@@ -127,6 +127,24 @@ def complete_study(config: ConfigDict) -> ConfigDict:
             if key not in arm:
                 arm[key] = value
     return config
+
+
+def described(config: ConfigDict) -> tuple[ConfigDict, dict[str, dataclasses.Field[Any]]]:
+    """A config of a study, complete and checked, and its options by key.
+
+    Raises:
+      InputError: see `complete_study` and `check_study_config`.
+    """
+    config = complete_study(config)
+    check_study_config(config)
+    fields = options(StudySettings)
+    groups = [(f"arms.{name}", options(ArmSettings)) for name in config.arms]
+    groups += [(f"settings.{name}", options(Setting)) for name in config.settings]
+    groups += [("classification", train_fields(config.classification))]
+    groups += [(f"pretexts.{name}", train_fields(run)) for name, run in config.pretexts.items()]
+    for group, own in groups:
+        fields |= {f"{group}.{name}": field for name, field in own.items()}
+    return config, fields
 
 
 def _runs(config: ConfigDict) -> list[tuple[str, ConfigDict]]:

@@ -1,0 +1,44 @@
+"""Configs as JSON: `config.json` of a run folder, and what `--print_config` prints."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssljax.runs.config import FORMAT
+from ssljax.settings.errors import InputError
+
+
+def dumps(config: ConfigDict) -> str:
+    """A config with a format number."""
+    return json.dumps({"format": FORMAT, **config.to_dict()}, indent=2)
+
+
+def read(path: pathlib.Path) -> ConfigDict:
+    """Reads what `dumps` wrote; nothing but the format is checked.
+
+    Raises:
+      InputError: it has another format.
+      OSError: it cannot be read.
+      ValueError: it is damaged.
+    """
+    values = json.loads(path.read_text())
+    if not isinstance(values, dict):
+        raise ValueError("it has no settings")
+    found = values.pop("format", None)
+    if found != FORMAT:
+        raise InputError(
+            f"the run has format {found}, this version of ssljax reads format {FORMAT}; "
+            "train it again, or use the version that wrote it"
+        )
+    return ConfigDict(_tuples(values))
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists where settings are tuples."""
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
