@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import jax
@@ -17,6 +18,7 @@ from ssljax.methods import make_method
 from ssljax.methods.method import DataSpec
 from ssljax.methods.parameter_groups import ParameterGroup
 from ssljax.models.torch import alexnet_layout
+from ssljax.models.torch.description import IMAGENET, Description
 from ssljax.runs.transfer import load_alexnet
 from ssljax.settings.errors import InputError
 from ssljax.training.optimizers import make_optimizer
@@ -279,10 +281,11 @@ def test_weights_go_through_a_run_folder_and_back(tmp_path, container):
     else:
         torch.save(theirs.state_dict(), source, _use_new_zipfile_serialization=container == "new")
     names = ("a", "b", "c", "d", "e")
-    weights.import_weights(source, tmp_path / "run", names)
+    given = IMAGENET.updated(Description(class_names=names))
+    weights.import_weights(source, tmp_path / "run", given)
     model = load_run(tmp_path / "run")
     images = [RNG.integers(0, 256, (224, 224, 3), np.uint8) for _ in range(3)]
-    normalised = (np.stack(images) / 255 - weights.IMAGENET_MEAN) / weights.IMAGENET_STD
+    normalised = (np.stack(images) / 255 - IMAGENET.mean) / IMAGENET.std
     expected = theirs(torch.from_numpy(normalised.transpose(0, 3, 1, 2)).float())
     np.testing.assert_allclose(model.outputs(images), expected.detach().numpy(), atol=1e-5)
     assert {name for name, _ in model.classify(images)[0]} == set(names)
@@ -298,13 +301,14 @@ def test_weights_go_through_a_run_folder_and_back(tmp_path, container):
     torch.testing.assert_close(
         other(torch.from_numpy(normalised.transpose(0, 3, 1, 2)).float()), expected, rtol=0, atol=0
     )
+    fewer = dataclasses.replace(given, class_names=names[:4])
     for function, arguments, said in (
         (weights.export_weights, (tmp_path / "run", file, "best"), "exists already"),
         (weights.export_weights, (tmp_path / "run", tmp_path / "x.onnx", ""), "must end in .pth"),
         (weights.export_weights, (tmp_path / "run", tmp_path / "no/x.pth", ""), "cannot write"),
-        (weights.import_weights, (source, tmp_path / "run"), "exists already"),
-        (weights.import_weights, (source, tmp_path / "new", names[:4]),
-         "has 4 names, .* has 5 outputs"),
+        (weights.import_weights, (source, tmp_path / "run", given), "exists already"),
+        (weights.import_weights, (source, tmp_path / "new", fewer),
+         "there are 4 names, but .* has 5 outputs"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):
             function(*arguments)
@@ -317,7 +321,7 @@ def test_tensors_that_do_not_fit_each_other_are_listed(tmp_path):
     state["classifier.4.bias"] = torch.zeros(9)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(InputError) as error:
-        weights.import_weights(tmp_path / "odd.pth", tmp_path / "run")
+        weights.import_weights(tmp_path / "odd.pth", tmp_path / "run", IMAGENET)
     assert "features.3 has kernel (5, 5, 2, 12), expected (5, 5, 4, 12)" in str(error.value)
     assert "classifier.4 has bias (9,), expected (256,)" in str(error.value)
     assert not (tmp_path / "run").exists()

@@ -7,6 +7,7 @@ the method or the backbone that they name.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -202,7 +203,9 @@ def _check_combinations(config: Mapping[str, Any]) -> None:
         if not data[key]:
             raise InputError(f"data.{key} is not set")
     for key in ("mean", "std"):
-        if len(data[key]) != 3 or not all(same_kind(value, 0.5) for value in data[key]):
+        if len(data[key]) != 3 or not all(
+            same_kind(value, 0.5) and math.isfinite(value) for value in data[key]
+        ):
             raise InputError(f"data.{key} must be three numbers, one per channel, got {data[key]}")
     if not all(value > 0 for value in data["std"]):
         raise InputError(f"data.std must be > 0, got {data['std']}")

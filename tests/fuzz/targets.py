@@ -17,7 +17,7 @@ from PIL import Image
 
 from ssljax.data import fast_images, images
 from ssljax.data.sets.deep_fashion.lists import read_listing
-from ssljax.models.torch import alexnet_layout
+from ssljax.models.torch import alexnet_layout, description
 from ssljax.runs.transfer import load_alexnet
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
@@ -112,11 +112,13 @@ class Weights(Target):
         }
         torch.save(state, self.folder / "new.pth")
         torch.save(state, self.folder / "old.pth", _use_new_zipfile_serialization=False)
-        safetensors.torch.save_file(state, self.folder / "weights.safetensors")
+        metadata = description.IMAGENET.metadata()
+        safetensors.torch.save_file(state, self.folder / "weights.safetensors", metadata)
 
     def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
         """Loads the damaged file."""
         load_alexnet(damaged)
+        description.read(damaged)
 
 
 class RunFolders(Target):

@@ -78,6 +78,28 @@ def from_state_dict(
     return paths.unflatten(params)
 
 
+def check_shapes(params: Mapping[str, Any], expected: Mapping[str, Any], origin: str) -> None:
+    """Checks that the layers of converted parameters fit each other.
+
+    Args:
+      params: as `from_state_dict` returns them.
+      expected: parameters, or their shapes, of an AlexNet.
+      origin: for messages.
+
+    Raises:
+      InputError: with the list of misshaped layers.
+    """
+    given, wanted = paths.shapes(params), paths.shapes(expected)
+    faults = [
+        f"{MODULES[path.rpartition('/')[0]]} has {path.rpartition('/')[2]} {given[path]}, "
+        f"expected {wanted[path]}"
+        for path in given
+        if given[path] != wanted[path]
+    ]
+    if faults:
+        raise InputError(f"{origin} is not torchvision's AlexNet: {'; '.join(faults)}")
+
+
 def to_state_dict(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Converts parameters into torchvision's state dict; the inverse of `from_state_dict`."""
     tensors, leaves = {}, paths.flatten(params)

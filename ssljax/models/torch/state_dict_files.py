@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,56 +26,113 @@ def check_suffix(path: pathlib.Path) -> None:
         raise InputError(f"{path}: a file of weights must end in {', '.join(SUFFIXES)}")
 
 
-def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a state dict.
+def write(
+    path: pathlib.Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Writes a state dict; the file is there whole or not at all.
+
+    Args:
+      path: of the file.
+      tensors: by name.
+      metadata: text by name; `.pth` files cannot hold any.
 
     Raises:
       InputError: the library that writes such files is not installed.
       OSError: the file cannot be written.
     """
     check_suffix(path)
+    scratch = path.with_name(f".{path.name}.tmp")
     try:
         if path.suffix in TORCH_SUFFIXES:
             import torch
 
             copies = {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
-            with open(path, "wb") as file:  # torch reports files in errors of its own
+            with open(scratch, "wb") as file:  # torch reports files in errors of its own
                 torch.save(copies, file)
         else:
             import safetensors.numpy
 
-            path.write_bytes(safetensors.numpy.save(dict(tensors), metadata={"format": "pt"}))
+            scratch.write_bytes(
+                safetensors.numpy.save(dict(tensors), metadata={"format": "pt", **metadata})
+            )
+        os.replace(scratch, path)
     except ImportError as error:
         raise _not_installed(path, error) from error
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _not_installed(path: pathlib.Path, error: ImportError) -> InputError:
-    return InputError(f"{path} needs {error.name}; install it with `pip install -e '.[torch]'`")
+    extra = "torch" if path.suffix in TORCH_SUFFIXES else "safetensors"
+    return InputError(f"{path} needs {error.name}; install it with `pip install -e '.[{extra}]'`")
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads a state dict.
+    """Reads a state dict, also one that is within a checkpoint of PyTorch.
 
     Raises:
       InputError: the file cannot be read, or the library that reads it is not installed.
     """
-    check_suffix(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
+    with _reading(path):
         if path.suffix in TORCH_SUFFIXES:
             import torch
 
             # weights_only refuses pickles that hold anything but tensors.
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-            tensors = {name: tensor.float().numpy() for name, tensor in loaded.items()}
+            tensors = {name: tensor.float().numpy() for name, tensor in _state_dict(loaded).items()}
         else:
             import safetensors.numpy
 
             tensors = safetensors.numpy.load_file(path)
+        return _without_wrapper(tensors)
+
+
+def read_metadata(path: pathlib.Path) -> dict[str, str]:
+    """The metadata of a `.safetensors` file; {} for a `.pth` file, which has none.
+
+    Raises:
+      InputError: see `read`.
+    """
+    with _reading(path):
+        if path.suffix in TORCH_SUFFIXES:
+            return {}
+        import safetensors
+
+        with safetensors.safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+
+
+@contextlib.contextmanager
+def _reading(path: pathlib.Path) -> Iterator[None]:
+    """Turns whatever the readers raise into errors that name the file."""
+    check_suffix(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        yield
     except ImportError as error:
         raise _not_installed(path, error) from error
     except Exception as error:  # on damaged files both readers raise many kinds of errors
         said = (str(error) or type(error).__name__).splitlines()[0]
+        if said.startswith("Weights only load failed"):  # it goes on with unsafe advice
+            said = (
+                "it holds other objects than tensors, which could run code, or is damaged; "
+                "write it with `torch.save(model.state_dict(), FILE)`"
+            )
         raise InputError(f"{path} cannot be read as a state dict of tensors: {said}") from error
-    return tensors
+
+
+def _state_dict(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state dict of a checkpoint such as {"epoch": 90, "state_dict": …, "optimizer": …}."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(loaded.get(key), Mapping):
+            return loaded[key]
+    return loaded
+
+
+def _without_wrapper(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Names without `module.`, which DataParallel puts before those of the modules within it."""
+    names = {name: ".".join(p for p in name.split(".") if p != "module") for name in tensors}
+    if len(set(names.values())) < len(names):
+        raise ValueError("it has tensors whose names differ only by `module.`")
+    return {names[name]: tensor for name, tensor in tensors.items()}
