@@ -32,9 +32,10 @@ def evaluate(
         empty is the run's own.
 
     Returns:
-      `metrics`, `chance` (guessing without looking), `examples`, `dataset`, `split`, `checkpoint`,
-      `step`, and if the method names classes `class_names` and `confusion`, int[K][K], with true
-      classes in rows and predicted ones in columns.
+      `metrics`, `standard_error` (of the metrics, since the split is a sample), `chance` (guessing
+      without looking), `examples`, `dataset`, `split`, `checkpoint`, `step`, and if the method names
+      classes `class_names` and `confusion`, int[K][K], with true classes in rows and predicted ones
+      in columns.
 
     Raises:
       InputError: the folder, the checkpoint or the data set is not there, the data set has other
@@ -88,6 +89,7 @@ def evaluate(
         "step": model.step,
         "examples": len(images),
         "metrics": metrics,
+        "standard_error": total.standard_errors(),
         "chance": run.method.chance(truth),
     }
     if names_classes:
@@ -141,13 +143,13 @@ def describe(result: dict[str, Any]) -> str:
     lines = [
         f"{result['dataset']}, split {result['split']}: {result['examples']:,} examples, "
         f"{result['checkpoint']} checkpoint, step {result['step']}",
-        f"{'metric':18} {'value':>8}   {'chance':>8}",
+        f"{'metric':18} {'value':>8}   {'chance':>8}   {'std. error':>10}",
     ]
     for name, value in sorted(result["metrics"].items()):
         chance = result["chance"].get(name)
-        lines.append(
-            f"{name:18} {value:8.4f}   {'' if chance is None else f'{chance:8.4f}'}".rstrip()
-        )
+        guess = "" if chance is None else f"{chance:.4f}"
+        error = result["standard_error"][name]
+        lines.append(f"{name:18} {value:8.4f}   {guess:>8}   {error:10.4f}")
     return "\n".join(lines)
 
 

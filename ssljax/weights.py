@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,9 @@ def import_weights(
     from ssljax.runs.run import make_run
     from ssljax.runs.transfer import load_alexnet
 
-    description = descriptions.read(pathlib.Path(file)).updated(given or descriptions.UNKNOWN)
+    description = descriptions.read(pathlib.Path(os.path.expanduser(file))).updated(
+        given or descriptions.UNKNOWN
+    )
     if missing := description.missing():
         flags_ = ", ".join(f"--{name}" for name in missing)
         raise InputError(

@@ -51,6 +51,13 @@ def test_classification_equals_a_plain_loop(classification_run):
     np.testing.assert_array_equal(result["confusion"], confusion)
     by_class = np.diag(confusion) / confusion.sum(axis=1)
     assert result["metrics"]["class_mean"] == pytest.approx(by_class.mean(), rel=1e-12)
+    for k in (1, 3, 5):  # binomial
+        share = result["metrics"][f"top{k}"]
+        expected = np.sqrt(share * (1 - share) / 133)
+        assert result["standard_error"][f"top{k}"] == pytest.approx(expected, rel=1e-6)
+    variances = by_class * (1 - by_class) / confusion.sum(axis=1)
+    expected = np.sqrt(variances.sum()) / 10
+    assert result["standard_error"]["class_mean"] == pytest.approx(expected, rel=1e-6)
     counts = sorted(np.bincount(labels, minlength=10), reverse=True)
     assert result["chance"]["top3"] == sum(counts[:3]) / 133
 
@@ -71,6 +78,9 @@ def test_a_pretext_run_equals_a_plain_loop(pretext_run):
         placed.append(right.mean())
         solved.append(right.all())
     assert result["metrics"]["mse"] == pytest.approx(np.mean(errors), rel=1e-5)
+    for name, values in (("mse", errors), ("tiles_placed", placed), ("puzzles_solved", solved)):
+        expected = np.std(values) / np.sqrt(50)
+        assert result["standard_error"][name] == pytest.approx(expected, rel=1e-3), name
     assert result["metrics"]["tiles_placed"] == np.mean(placed)
     assert result["metrics"]["puzzles_solved"] == np.mean(solved)
     assert result["chance"]["tiles_placed"] == 0.25
@@ -78,7 +88,7 @@ def test_a_pretext_run_equals_a_plain_loop(pretext_run):
 
 def test_the_table_puts_chance_beside_each_metric(classification_run):
     text = evaluate.describe(evaluate.evaluate(classification_run))
-    assert re.search(r"top3 +0\.\d{4} +0\.\d{4}", text)
+    assert re.search(r"top3 +0\.\d{4} +0\.\d{4} +0\.\d{4}\n", text)
     assert "133 examples, best checkpoint" in text
 
 
@@ -103,4 +113,4 @@ def test_a_method_without_classes_or_chance_is_evaluated(make_config, tmp_path):
     result = evaluate.evaluate(tmp_path)
     assert "confusion" not in result
     assert result["chance"] == {}
-    assert re.search(r"(?m)^size +0\.\d{4}$", evaluate.describe(result))
+    assert re.search(r"(?m)^size +0\.\d{4} +0\.\d{4}$", evaluate.describe(result))

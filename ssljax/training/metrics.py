@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 
 class MetricSums:
-    """Running (Σ values, Σ weights) of each metric, in float64 on the host."""
+    """Running sums of each metric, in float64 on the host.
+
+    They are Σ values and Σ weights, and when evaluating also Σ values², Σ values × weights and
+    Σ weights², which standard errors need.
+    """
 
     def __init__(self, sums: Mapping[str, Any] | None = None):
         """Empty, or from the result of `to_json`."""
-        self._sums = {
-            name: (np.asarray(value, np.float64), np.asarray(weight, np.float64))
-            for name, (value, weight) in (sums or {}).items()
-        }
+        self._sums: dict[str, list[np.ndarray]] = {}
+        self.add(sums or {})
 
-    def add(self, sums: Mapping[str, tuple[Any, Any]]) -> None:
+    def add(self, sums: Mapping[str, Sequence[Any]]) -> None:
         """Adds the sums of one batch, each float[] or float[K]."""
-        for name, (value, weight) in sums.items():
-            old_value, old_weight = self._sums.get(name, (0.0, 0.0))
-            self._sums[name] = (
-                old_value + np.asarray(value, np.float64),
-                old_weight + np.asarray(weight, np.float64),
-            )
+        for name, parts in sums.items():
+            old = self._sums.get(name, [np.zeros(())] * len(parts))
+            new = (np.asarray(part, np.float64) for part in parts)
+            self._sums[name] = [a + b for a, b in zip(old, new, strict=True)]
 
     def means(self) -> dict[str, float]:
         """Σ values / Σ weights; a vector's mean is over its entries that have any weight."""
         means = {}
-        for name, (value, weight) in self._sums.items():
+        for name, (value, weight, *_) in self._sums.items():
             value, weight = np.atleast_1d(value), np.atleast_1d(weight)
             seen = weight > 0
             means[name] = float(np.mean(value[seen] / weight[seen])) if seen.any() else float("nan")
         return means
 
+    def standard_errors(self) -> dict[str, float]:
+        """How far each mean may be from that of all images which the examples are a sample of.
+
+        Of a share p of N examples it is √(p (1 - p) / N). In general, Σ values / Σ weights = m has
+        the variance Σ (value - m × weight)² / (Σ weights)², and entries of a vector are
+        independent. Metrics without sums of squares are left out.
+        """
+        errors = {}
+        for name, parts in self._sums.items():
+            if len(parts) == 2:
+                continue
+            value, weight, squares, products, weights = np.atleast_2d(np.transpose(parts)).T
+            seen = weight > 0
+            mean = value[seen] / weight[seen]
+            rest = squares[seen] - 2 * mean * products[seen] + mean**2 * weights[seen]
+            variance = np.maximum(rest, 0) / weight[seen] ** 2
+            errors[name] = float(np.sqrt(variance.sum()) / max(1, seen.sum()))
+        return errors
+
     def to_json(self) -> dict[str, Any]:
         """All sums as JSON values, without loss of precision."""
         return {
-            name: [np.asarray(value).tolist(), np.asarray(weight).tolist()]
-            for name, (value, weight) in self._sums.items()
+            name: [np.asarray(part).tolist() for part in parts]
+            for name, parts in self._sums.items()
         }

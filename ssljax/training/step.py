@@ -18,7 +18,7 @@ from ssljax.runs.run import Run
 from ssljax.training.state import TrainState
 from ssljax.views.keys import record_keys
 
-Sums = dict[str, tuple[jax.Array, jax.Array]]
+Sums = dict[str, tuple[jax.Array, ...]]
 
 
 def make_train_step(
@@ -89,7 +89,8 @@ def make_evaluation_step(run: Run) -> Callable[[Any, Batch], tuple[Sums, Any]]:
     """Loss and metrics summed over the whole batch, and each example's outputs.
 
     Returns:
-      `(weights, batch) -> (sums, outputs)`, where weights are those of `TrainState.weights`.
+      `(weights, batch) -> (sums, outputs)`, where weights are those of `TrainState.weights`, and
+      sums those that `MetricSums` needs for means and standard errors.
     """
     method, network, seed = run.method, run.evaluation_network(), run.config.seed
 
@@ -100,7 +101,7 @@ def make_evaluation_step(run: Run) -> Callable[[Any, Batch], tuple[Sums, Any]]:
         given = variables(weights["params"], weights["stats"])
         outputs: Any = network.apply(given, inputs, method=method.outputs)
         context = Context(batch, inputs, targets, weights["memory"], jnp.ones(()))
-        return jax.lax.psum(_sums(method, outputs, context), AXIS), outputs
+        return jax.lax.psum(_sums(method, outputs, context, squares=True), AXIS), outputs
 
     return evaluation_step
 
@@ -135,7 +136,7 @@ def _accumulate(function: Callable[..., Any], arguments: Any, steps: int) -> Any
     return jax.lax.scan(add, zeros, parts)[0]
 
 
-def _sums(method: Method, outputs: Any, context: Context) -> Sums:
+def _sums(method: Method, outputs: Any, context: Context, squares: bool = False) -> Sums:
     """Loss and metrics summed over this device's examples."""
     mask = context.batch["mask"]
     loss = method.loss(outputs, context)
@@ -148,4 +149,7 @@ def _sums(method: Method, outputs: Any, context: Context) -> Sums:
         counted = mask.reshape(-1, *[1] * (values.ndim - 1))
         return jnp.sum(jnp.where(counted, values, 0), axis=0)
 
-    return {name: (total(value), total(weight)) for name, (value, weight) in metrics.items()}
+    def terms(value: jax.Array, weight: jax.Array) -> tuple[jax.Array, ...]:
+        return (value, weight, value**2, value * weight, weight**2) if squares else (value, weight)
+
+    return {name: tuple(map(total, terms(*pair))) for name, pair in metrics.items()}
