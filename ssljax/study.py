@@ -105,16 +105,14 @@ def _preflight(config: ConfigDict) -> None:
 def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
     """Trains and evaluates one run, as far as that is not done yet."""
     from ssljax.evaluate import evaluate, result_path, save
-    from ssljax.runs.checkpoints import Checkpoints
     from ssljax.runs.metrics_log import read_metrics
+    from ssljax.runs.saved_checkpoints import SavedCheckpoints
     from ssljax.studies.results import Outcome
     from ssljax.training.loop import train
 
     print(f"── {folder}", file=sys.stderr)
     method = train(config, folder).method
-    checkpoints = Checkpoints(folder, read_only=True)
-    _, step = checkpoints.find(method.hand_over)
-    checkpoints.close()
+    _, step = SavedCheckpoints(folder).find(method.hand_over)
     done = result_path(folder, config.data.test_split, step)
     if done.exists():
         test = json.loads(done.read_text())

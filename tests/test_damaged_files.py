@@ -92,10 +92,6 @@ def test_metrics_with_a_damaged_row_lose_none(run, damage):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        (
-            "_CHECKPOINT_METADATA",
-            '{"metrics": {}, "x": 1, "custom_metadata": {"a": 1}}',
-        ),
         ("metadata/metadata", "{}"),
         ("metadata/metadata", "[1, 2]"),
         ("metadata/metadata", '{"format": 1, "class_names": [1]}'),

@@ -13,18 +13,17 @@ import numpy as np
 import pytest
 
 from ssljax import load_run
-from ssljax.runs.checkpoints import Checkpoints
 from ssljax.runs.lock import lock
 from ssljax.runs.metrics_log import read_metrics
+from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError, TrainingFailed
 from ssljax.training.loop import train
 from tests.kills import same, untimed
 
 
 def latest_params(folder):
-    checkpoints = Checkpoints(folder, read_only=True)
+    checkpoints = SavedCheckpoints(folder)
     parts = checkpoints.restore_as_saved("latest", checkpoints.step("latest"), ("params",))
-    checkpoints.close()
     return parts["params"]
 
 

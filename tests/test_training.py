@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from ssljax.runs.checkpoints import Checkpoints
 from ssljax.runs.metrics_log import read_metrics
+from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError, TrainingFailed
 from ssljax.training.loop import train
 
@@ -43,13 +43,12 @@ def test_metrics_have_a_row_per_interval_and_per_epoch(pretext_run):
 
 def test_latest_and_best_are_kept(pretext_run, classification_run):
     for folder, metric, sign in ((pretext_run, "mse", -1), (classification_run, "top1", 1)):
-        checkpoints = Checkpoints(folder, read_only=True)
+        checkpoints = SavedCheckpoints(folder)
         rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
         best = max(rows, key=lambda row: (sign * row[metric], -row["step"]))
         assert checkpoints.step("latest") == 14
         assert checkpoints.step("best") == best["step"]
         assert checkpoints.metadata("best", best["step"])["validation"][metric] == best[metric]
-        checkpoints.close()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(make_config, tmp_path):

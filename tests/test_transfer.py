@@ -13,15 +13,14 @@ import pytest
 
 from ssljax import load_run
 from ssljax.runs import transfer
-from ssljax.runs.checkpoints import Checkpoints
+from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 
 
 def latest_params(folder):
-    checkpoints = Checkpoints(folder, read_only=True)
+    checkpoints = SavedCheckpoints(folder)
     parts = checkpoints.restore_as_saved("latest", checkpoints.step("latest"), ("params",))
-    checkpoints.close()
     return parts["params"]
 
 
@@ -109,12 +108,11 @@ def test_a_checkpoint_of_another_architecture_is_refused(make_config, pretext_ru
     ):
         train(config, tmp_path / "run")
     layer = {"kernel": jax.ShapeDtypeStruct((11, 11, 3, 8), np.float32)}
-    checkpoints = Checkpoints(pretext_run, read_only=True)
+    checkpoints = SavedCheckpoints(pretext_run)
     with pytest.raises(
         InputError, match=r"of another architecture: .*conv1/kernel \(11, 11, 3, 4\)"
     ):
         checkpoints.restore_parts("latest", 14, {"params": {"backbone": {"conv1": layer}}})
-    checkpoints.close()
 
 
 def test_frozen_layers_stay_and_the_others_learn(make_config, pretext_run, tmp_path):

@@ -5,6 +5,7 @@ A bucket stores whole objects: it has no empty folders, no appending and no lock
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import json
@@ -12,12 +13,15 @@ import os
 import pathlib
 import re
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 from ssljax.settings.errors import InputError
 
 # pathlib turns gs://BUCKET into gs:/BUCKET.
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*):/+(.*)", re.DOTALL)
+# Orbax takes the paths of its folders for patterns; tensorstore takes \ for / and wants UTF-8.
+_NOT_LITERAL = re.compile(r"[][*?\\\udc80-\udcff]")
 
 
 def is_remote(name: str | os.PathLike[str]) -> bool:
@@ -46,6 +50,8 @@ def path(name: str | os.PathLike[str], setting: str) -> pathlib.Path:
         )
     if not place.strip("/"):
         raise InputError(f"{setting}: {name} names no bucket")
+    if _NOT_LITERAL.search(place):
+        raise InputError(f"{setting}: gs://{place}: a folder in a bucket cannot have []*?\\ in it")
     try:
         _check_bucket(place.partition("/")[0])
     except ImportError as error:
@@ -62,6 +68,22 @@ def path(name: str | os.PathLike[str], setting: str) -> pathlib.Path:
     from etils import epath
 
     return epath.Path(f"gs://{place}")
+
+
+@contextlib.contextmanager
+def literal(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path to an existing folder that no library can take for a pattern, such as `run[1]`.
+
+    It is valid within the context and in this process.
+    """
+    if is_remote(folder) or not _NOT_LITERAL.search(str(folder)):
+        yield folder
+        return
+    opened = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield pathlib.Path(f"/proc/self/fd/{opened}")
+    finally:
+        os.close(opened)
 
 
 @functools.cache

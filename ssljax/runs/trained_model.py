@@ -16,9 +16,9 @@ from ssljax.data.decoder import Decoder
 from ssljax.data.given_images import ImageLike
 from ssljax.methods import method_class
 from ssljax.models.network import Network, variables
-from ssljax.runs.checkpoints import Checkpoints
 from ssljax.runs.folder import read_config
 from ssljax.runs.run import Run, make_run
+from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError, nearest
 
 BATCH = 64
@@ -163,6 +163,8 @@ class TrainedModel:
 def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:
     """Loads the weights of a run folder; the run's data set is not needed.
 
+    The run may be training: if it replaces the checkpoint meanwhile, the next one is loaded.
+
     Args:
       workdir: the run folder.
       checkpoint: `best`, `latest` or a step; empty: the one that the method hands over (the best
@@ -170,12 +172,12 @@ def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:
 
     Raises:
       InputError: there is no run folder, no such checkpoint, or it is damaged.
+      OSError: the system cannot read it now.
     """
     config = read_config(workdir)
-    checkpoints = Checkpoints(workdir, read_only=True)
-    try:
-        hand_over = method_class(config.method.name).hand_over
-        kind, step = checkpoints.find(checkpoint or hand_over)
+    checkpoints = SavedCheckpoints(workdir)
+
+    def read(kind: str, step: int) -> TrainedModel:
         run = make_run(config, checkpoints.class_names(kind, step))
         run = dataclasses.replace(run, own_data=False)
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -186,5 +188,5 @@ def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:
         parts = checkpoints.restore_parts(kind, step, {"params": params, "stats": stats})
         parts |= checkpoints.restore_as_saved(kind, step, ("teacher", "memory"))
         return TrainedModel(run, parts, kind, step)
-    finally:
-        checkpoints.close()
+
+    return checkpoints.read(checkpoint or method_class(config.method.name).hand_over, read)

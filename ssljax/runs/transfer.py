@@ -18,8 +18,8 @@ from ssljax.files import storage
 from ssljax.methods import method_class
 from ssljax.models import paths
 from ssljax.models.torch import alexnet_layout, state_dict_files
-from ssljax.runs.checkpoints import Checkpoints
 from ssljax.runs.folder import read_config
+from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError
 
 
@@ -57,12 +57,15 @@ def load_source(config: ConfigDict) -> Source:
     source = read_config(path)
     check_apart(source, config)
     method = source.method.name
-    checkpoints = Checkpoints(path, read_only=True)
-    try:
-        kind, step = checkpoints.find(method_class(method).hand_over)
-        saved = checkpoints.restore_as_saved(kind, step, ("params", "stats", "teacher"))
-    finally:
-        checkpoints.close()
+    checkpoints = SavedCheckpoints(path)
+    kind, step, saved = checkpoints.read(
+        method_class(method).hand_over,
+        lambda kind, step: (
+            kind,
+            step,
+            checkpoints.restore_as_saved(kind, step, ("params", "stats", "teacher")),
+        ),
+    )
     origin = f"{path} ({method}, {kind}, step {step})"
     if config.init_part == "teacher":
         if not saved["teacher"]:

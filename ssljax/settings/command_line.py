@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -172,7 +173,8 @@ def quiet_libraries() -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
     def unraisable(event: sys.UnraisableHookArgs) -> None:
-        if "Event loop is closed" not in str(event.exc_value):  # tensorstore's, after an error
+        # Orbax's and tensorstore's, after an error.
+        if not re.search("Event loop is closed|reading array index", str(event.exc_value)):
             sys.__unraisablehook__(event)
 
     sys.unraisablehook = unraisable

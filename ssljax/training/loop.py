@@ -219,7 +219,7 @@ def _endings(folder: pathlib.Path, checkpoints: Checkpoints) -> Iterator[None]:
         raise ending from error
     except OSError as error:
         raise TrainingFailed(
-            f"cannot write {error.filename or folder}: {error.strerror}; " + checkpoints.last_good()
+            f"{error.filename or folder}: {error.strerror or error}; {checkpoints.last_good()}"
         ) from error
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if not processes.lost(error):
