@@ -6,7 +6,7 @@
 # `PROCESSES=2 launch/local.sh …` starts two processes, as a cluster would. Use it to try a run of
 # several processes on one machine. On a GPU machine, process i uses GPU i.
 #
-# Ctrl-C and SIGTERM are sent to every process. The exit code is the highest of their exit codes.
+# Ctrl-C, SIGTERM and SIGHUP are sent to every process. The exit code is the highest of their exit codes.
 #
 # To fill in, as environment variables: PROCESSES (default: 1), PYTHON (default: python).
 set -uo pipefail
@@ -25,10 +25,12 @@ export JAX_COORDINATOR_ADDRESS=localhost:$port JAX_NUM_PROCESSES=$processes
 pids=()
 trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM
 trap 'kill -INT "${pids[@]}" 2>/dev/null' INT
+trap 'kill -HUP "${pids[@]}" 2>/dev/null' HUP
 for ((i = 0; i < processes; i++)); do
   JAX_PROCESS_ID=$i JAX_LOCAL_DEVICE_IDS=$i "$python" -m ssljax.train "$@" &
   pids+=($!)
 done
+set +m # otherwise `wait` returns at once, again and again, while a process is stopped
 
 code=0
 for pid in "${pids[@]}"; do

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 from ssljax import __version__
+from ssljax.settings.command_line import run_command
+from ssljax.settings.messages import show
 
 COMMANDS = {
     "prepare": "prepares a data set",
@@ -19,14 +21,18 @@ COMMANDS = {
 
 def main() -> None:
     """Prints the list of commands or the version."""
+    run_command("ssljax", _answer)
+
+
+def _answer() -> None:
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
-        print(f"ssljax {__version__}")
+        show(f"ssljax {__version__}")
         return
     lines = ["usage: python -m ssljax.COMMAND --help", ""]
     lines += [f"  {name:10} {text}" for name, text in COMMANDS.items()]
     if arguments in ([], ["--help"], ["-h"]):
-        print("\n".join(lines))
+        show("\n".join(lines))
         return
     print("\n".join([f"ssljax: unexpected argument {arguments[0]!r}", *lines]), file=sys.stderr)
     raise SystemExit(2)

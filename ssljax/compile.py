@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from ssljax.runs.config_flags import ConfigCommand
 from ssljax.settings.command_line import no_arguments
+from ssljax.settings.messages import show
 from ssljax.settings.option_help import Fields
 
 
@@ -156,7 +157,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         check_train_config(config)
         cpu.split(cpu_devices(config))
     result = compile_for(arguments.config, arguments.topology, arguments.num_classes)
-    print(json.dumps(result, indent=1) if arguments.json else describe(result))
+    show(json.dumps(result, indent=1) if arguments.json else describe(result))
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import pathlib
 from typing import Any
 
@@ -11,6 +12,9 @@ from absl import flags
 from ssljax.files import storage
 from ssljax.settings.command_line import Command, no_arguments
 from ssljax.settings.errors import InputError
+from ssljax.settings.messages import show
+
+_LONGEST_NAME = 150  # bytes of a split in the name of a file, which may have 255
 
 
 def evaluate(
@@ -135,6 +139,9 @@ def result_path(
     """
     what = f"{dataset}-{split}" if dataset else split
     name = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in what)
+    if len(name.encode()) > _LONGEST_NAME:
+        digest = hashlib.sha256(what.encode()).hexdigest()[:16]
+        name = name.encode()[:_LONGEST_NAME].decode(errors="ignore") + "-" + digest
     return storage.path(workdir, "--workdir") / "evaluation" / f"{name}-step-{step}.json"
 
 
@@ -171,8 +178,8 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         arguments.dataset,
     )
     if processes.is_first():
-        print(describe(result))
         save(result, arguments.workdir)
+        show(describe(result))
 
 
 def cli() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import pathlib
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from absl import flags
 
 from ssljax.settings.command_line import Command
 from ssljax.settings.errors import InputError
+from ssljax.settings.messages import say, show
 
 if TYPE_CHECKING:
     from ssljax.runs.trained_model import TrainedModel
@@ -62,12 +62,12 @@ def main(arguments: flags.FlagValues, images: list[str]) -> None:
     for file, classes in predictions(model, files, arguments.top):
         if isinstance(classes, InputError):
             bad += 1
-            print(f"ssljax-predict: {classes}", file=sys.stderr)
+            say(f"ssljax-predict: {classes}")
         if arguments.json:
-            print(json.dumps({"image": str(file), **_result(classes)}), flush=True)
+            show(json.dumps({"image": str(file), **_result(classes)}))
         elif not isinstance(classes, InputError):
             named = "  ".join(f"{name} {probability:.1%}" for name, probability in classes)
-            print(f"{file}: {named}", flush=True)
+            show(f"{file}: {named}")
     if bad:
         raise InputError(f"{bad} of {len(files)} images cannot be read")
 

@@ -11,8 +11,9 @@ from absl import flags
 
 from ssljax.data.sets.deep_fashion import FORMATS
 from ssljax.files import storage
-from ssljax.settings.command_line import Command, no_arguments
+from ssljax.settings.command_line import Command, clean_up_at_signals, no_arguments
 from ssljax.settings.errors import InputError, nearest
+from ssljax.settings.messages import show
 
 if TYPE_CHECKING:
     from ssljax.data.prepared import PreparedSet
@@ -87,6 +88,7 @@ def summary(prepared: PreparedSet) -> str:
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Prepares what the flags say and prints what is there."""
     no_arguments(positional)
+    clean_up_at_signals()  # an unfinished data set is removed
     prepared = prepare(
         arguments.source,
         arguments.name,
@@ -94,7 +96,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         arguments.format,
         arguments.skip_bad_images,
     )
-    print(summary(prepared))
+    show(summary(prepared))
 
 
 def cli() -> None:

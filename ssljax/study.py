@@ -15,6 +15,7 @@ from ssljax.runs.config_flags import ConfigCommand
 from ssljax.runs.lock import Busy, lock
 from ssljax.settings.command_line import no_arguments
 from ssljax.settings.errors import InputError, TrainingFailed
+from ssljax.settings.messages import show
 from ssljax.settings.option_help import Fields
 
 if TYPE_CHECKING:
@@ -154,8 +155,8 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     keep_programs()
     cpu.split(*(cpu_devices(run) for run in (config.classification, *config.pretexts.values())))
     collected = study(config, arguments.workdir)
-    print(f"\n{describe(collected)}")
-    print(f"\nreport: {storage.path(arguments.workdir, '--workdir') / 'report.html'}")
+    show(f"\n{describe(collected)}")
+    show(f"\nreport: {storage.path(arguments.workdir, '--workdir') / 'report.html'}")
     if failures := collected["failures"]:
         raise TrainingFailed(
             f"{len(failures)} runs failed, the first: {describe_failure(failures[0])}"

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ssljax.files import storage
 from ssljax.settings.command_line import Command
 from ssljax.settings.errors import InputError
+from ssljax.settings.messages import show
 
 if TYPE_CHECKING:
     from ssljax.models.torch.description import Description
@@ -172,16 +173,16 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     if action == "import":
         description = import_weights(source, target, _given(arguments))
         if not description.class_names:
-            print(f"{source} has no class names, so classes are numbered; see --class_names")
+            show(f"{source} has no class names, so classes are numbered; see --class_names")
     else:
         description = export_weights(source, target, arguments.checkpoint)
         if pathlib.Path(target).suffix in TORCH_SUFFIXES:
-            print(
+            show(
                 f"{target} cannot say how images are prepared; import it with {description.flags()}"
             )
         if (width := read_config(source).model.width) != 1:
-            print(f"torchvision's AlexNet does not have this one's width of {width:g}")
-    print(f"{source} → {target}")
+            show(f"torchvision's AlexNet does not have this one's width of {width:g}")
+    show(f"{source} → {target}")
 
 
 def cli() -> None:

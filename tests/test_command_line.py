@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 
 import pytest
 
-from ssljax.devices.signals import Interruption
 from ssljax.runs.metrics_log import read_metrics
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT
@@ -183,12 +180,3 @@ def test_from_deep_fashions_folder_to_a_prediction(tmp_path):
     image = str(tmp_path / "source/Img/img/Some_Tee/img_00000060.jpg")
     assert image in run("predict", f"--workdir={downstream}", image).stdout
     assert "tiles_placed" in run("evaluate", f"--workdir={pretext}").stdout
-
-
-def test_another_sigterm_does_not_keep_a_run_from_saving_but_ctrl_c_does():
-    with Interruption() as interruption:
-        for _ in range(2):  # as Slurm sends them
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert interruption.signal_number == signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)

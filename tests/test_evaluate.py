@@ -114,3 +114,14 @@ def test_a_method_without_classes_or_chance_is_evaluated(make_config, tmp_path):
     assert "confusion" not in result
     assert result["chance"] == {}
     assert re.search(r"(?m)^size +0\.\d{4} +0\.\d{4}$", evaluate.describe(result))
+
+
+def test_a_long_split_has_a_file_of_its_own(classification_run):
+    parts = [f"images[{start}:{start + 2}]" for start in range(300, 400, 2)]
+    paths = []
+    for split in ("+".join(parts), "+".join(parts[:-1])):
+        result = evaluate.evaluate(classification_run, split)
+        evaluate.save(result, classification_run)
+        paths.append(evaluate.result_path(classification_run, split, result["step"]))
+        assert json.loads(paths[-1].read_text()) == result
+    assert paths[0] != paths[1]

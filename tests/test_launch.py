@@ -250,6 +250,22 @@ def test_local_passes_signals_on_and_waits(start, tmp_path, processes, number, c
     assert records(tmp_path) == [f"saved {code}"] * processes
 
 
+def test_local_waits_without_work_for_a_process_that_is_stopped(start, tmp_path):
+    launcher = start("local.sh", PROCESSES="2", SECONDS_0="60", SECONDS_1="60")
+    wait_for_records(tmp_path, 2)
+    children = pathlib.Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+    stopped = [int(child) for child in children.read_text().split()]
+    for child in stopped:
+        os.kill(child, signal.SIGSTOP)
+    time.sleep(1)
+    used = sum(map(int, pathlib.Path(f"/proc/{launcher.pid}/stat").read_text().split()[13:17]))
+    assert used < 0.3 * os.sysconf("SC_CLK_TCK")
+    for child in stopped:
+        os.kill(child, signal.SIGCONT)
+    launcher.send_signal(signal.SIGHUP)
+    assert launcher.wait(30) == 129
+
+
 # Stands in for gcloud: runs the command as the shell at the other end of ssh does, for two hosts.
 GCLOUD = """#!/bin/bash
 for argument; do

@@ -9,12 +9,13 @@ from __future__ import annotations
 import glob
 import importlib.util
 import os
-import sys
 from typing import Any
 
 import jax
 
+from ssljax.settings.command_line import clean_up_at_signals
 from ssljax.settings.errors import InputError, TrainingFailed
+from ssljax.settings.messages import say
 
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _PATIENCE = 300  # seconds to wait for the other processes
@@ -36,7 +37,7 @@ def join() -> None:
         return
     told = "process {process_id} of {num_processes} waits for the others at {coordinator_address}"
     message = told.format(**arguments) if arguments else "waiting for the other processes"
-    print(f"{message}, {_PATIENCE} seconds at the most", file=sys.stderr, flush=True)
+    say(f"{message}, {_PATIENCE} seconds at the most")
     # JAX's own handler would hide SIGTERM; `SharedSignal` handles it and Ctrl-C.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -52,6 +53,7 @@ def join() -> None:
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TrainingFailed(f"not all processes of the run connected: {reason}") from error
+    clean_up_at_signals()  # the others are told, and do not wait
 
 
 def refuse(what: str) -> None:

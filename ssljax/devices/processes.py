@@ -9,7 +9,6 @@ import collections
 import contextlib
 import pathlib
 import secrets
-import sys
 import time
 from collections.abc import Iterator
 
@@ -19,6 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ssljax.settings import messages
 from ssljax.settings.errors import Ending, InputError, Interrupted, TrainingFailed
 
 _VISIBLE = 30  # seconds until a network file system shows what another machine wrote
@@ -40,7 +40,7 @@ def is_first() -> bool:
 def say(text: str) -> None:
     """Prints a message to standard error, once."""
     if is_first():
-        print(text, file=sys.stderr)
+        messages.say(text)
 
 
 def first_says(value: int) -> int:

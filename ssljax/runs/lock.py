@@ -9,11 +9,11 @@ import os
 import pathlib
 import re
 import socket
-import sys
 from collections.abc import Iterator
 
 from ssljax.files import storage
 from ssljax.settings.errors import InputError
+from ssljax.settings.messages import say
 
 
 class Busy(InputError):
@@ -49,7 +49,7 @@ def lock(path: pathlib.Path, message: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise Busy(f"{message} ({_holder(path)})") from error
         except OSError as error:  # some network file systems have no locks
-            print(f"{path.parent} cannot be locked: {error.strerror}", file=sys.stderr)
+            say(f"{path.parent} cannot be locked: {error.strerror}")
         with contextlib.suppress(OSError):  # the lock holds without its holder's name
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -68,4 +68,4 @@ def _holder(path: pathlib.Path) -> str:
 
 @functools.cache
 def _warn_that_buckets_have_no_locks() -> None:
-    print("gs:// has no locks: run one command at a time on a folder there", file=sys.stderr)
+    say("gs:// has no locks: run one command at a time on a folder there")

@@ -5,16 +5,19 @@ Nothing heavy is imported here, so that `--help` and a mistyped flag answer at o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import flags
 
 from ssljax.settings.errors import Ending, InputError, Interrupted, nearest
+from ssljax.settings.messages import say, show
 
 
 class Command:
@@ -86,33 +89,99 @@ class Command:
         return "\n".join(lines)
 
     def run(self, main: Callable[[flags.FlagValues, list[str]], None]) -> None:
-        """Runs main(flags, positional) and ends the process with an exit code.
+        """Runs main(flags, positional) as a command, see `run_command`."""
 
-        0: done. 1: training failed. 2: a mistake of the user. 130 or 143: Ctrl-C or SIGTERM.
-        """
-        quiet_libraries()
-        signal.signal(signal.SIGTERM, _terminated)
-        try:
+        def parse_and_run() -> None:
             positional = self.parse(sys.argv[1:])
             if text := self.printed():
-                print(text)
+                show(text)
             else:
                 main(self.flags, positional)
                 _disconnect()
-        except Ending as error:
-            self._end(str(error), error.exit_code, error.shared)
-        except KeyboardInterrupt:
-            self._end("interrupted", 130)
-        except BrokenPipeError:
-            os._exit(0)  # the reader of our output, such as `| head`, has gone
 
-    def _end(self, message: str, code: int, shared: bool = False) -> None:
-        sys.stdout.flush()
-        print(f"{self.name}: {message}", file=sys.stderr, flush=True)
+        run_command(self.name, parse_and_run)
+
+
+def run_command(name: str, main: Callable[[], None]) -> None:
+    """Runs main() as the whole work of this process, which ends with a line and an exit code.
+
+    0: done. 1: training failed, or the system refused something. 2: a mistake of the user.
+    128 + N: ended by signal N, such as 130 by Ctrl-C and 143 by SIGTERM.
+    """
+
+    def end(message: str, code: int, shared: bool = False) -> None:
+        say(f"{name}: {message}")
         if shared:
             _disconnect()
         # Immediately: after a failure, threads of libraries would print their own errors.
         os._exit(code)
+
+    def end_at_once(number: int, frame: object) -> None:
+        # An exception could come in the middle of a library, which may lose or report it.
+        what = "interrupted" if number == signal.SIGINT else "terminated"
+        with contextlib.suppress(OSError):
+            os.write(2, f"{name}: {what}\n".encode())
+        os._exit(128 + number)
+
+    quiet_libraries()
+    signal.signal(signal.SIGTERM, end_at_once)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in a shell's background job
+        signal.signal(signal.SIGINT, end_at_once)
+    try:
+        _check_working_folder()
+        main()
+        _flush()
+    except Ending as error:
+        end(str(error), error.exit_code, error.shared)
+    except KeyboardInterrupt:
+        end("interrupted", 130)
+    except BrokenPipeError:
+        os._exit(0)  # the reader of our output, such as `| head`, has gone
+    except OSError as error:
+        end(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except (RuntimeError, AssertionError) as error:
+        if not _is_about_platforms(error):
+            raise
+        reason = (str(error).strip() or "jax cannot use it on this machine").splitlines()[0]
+        end(f"JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}: {reason}", InputError.exit_code)
+
+
+def _is_about_platforms(error: Exception) -> bool:
+    """Whether jax could not start what `JAX_PLATFORMS` names."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return "JAX_PLATFORMS" in os.environ and frame.f_code.co_filename.endswith("xla_bridge.py")
+
+
+def clean_up_at_signals() -> None:
+    """From now on, SIGTERM and Ctrl-C raise exceptions in this command.
+
+    For work that leaves something to remove, or for which other processes wait.
+    """
+    signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise Interrupted(number, "terminated")
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise InputError("the working folder has been removed; change to another one") from error
+
+
+def _flush() -> None:
+    """Writes what is left; Python itself would end with a traceback or with code 120."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        sys.stderr = None
 
 
 def no_arguments(positional: Sequence[str]) -> None:
@@ -155,11 +224,6 @@ def _disconnect() -> None:
     """Disconnects from the other processes of the run, if there are any."""
     if distributed := sys.modules.get("ssljax.devices.distributed"):
         distributed.leave()
-
-
-def _terminated(number: int, frame: object) -> None:
-    """Turns SIGTERM into an exception, so that unfinished files are removed."""
-    raise Interrupted(number, "terminated")
 
 
 def quiet_libraries() -> None:

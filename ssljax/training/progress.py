@@ -13,6 +13,7 @@ import jax
 from ssljax.data.records import Records
 from ssljax.devices.processes import is_first
 from ssljax.runs.run import Run
+from ssljax.settings.messages import say
 
 
 def opening(name: str, run: Run, train: Records, validation: Records) -> str:
@@ -37,7 +38,7 @@ class Progress:
     def __init__(self, name: str, total_steps: int, epochs: int, batch_size: int):
         self._name, self._total, self._epochs = name, total_steps, epochs
         self._batch_size = batch_size
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._speaks = is_first()
         self._shown = 0.0
 
@@ -76,18 +77,18 @@ class Progress:
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self._line(f"{self._name}  epoch {epoch}/{self._epochs}  validation  {values}")
         if self._terminal:
-            print(file=sys.stderr)
+            say("")
 
     def close(self) -> None:
         """Ends the line on the terminal."""
         if self._terminal and self._shown:
-            print(file=sys.stderr, flush=True)
+            say("")
 
     def _line(self, text: str) -> None:
         if self._terminal:
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            say(f"\r\033[K{text}", end="")
         else:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
 
 def duration(seconds: float) -> str:
