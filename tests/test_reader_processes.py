@@ -152,6 +152,30 @@ def test_a_process_that_dies_ends_the_reading(folder, processes):
     assert not children() & others
 
 
+def test_processes_that_are_stopped_are_done_without(folder, processes, monkeypatch, capsys):
+    monkeypatch.setattr(reader_processes, "_PATIENCE", 1)
+    batches, expected = read(folder), read(folder, workers=0)
+    assert_same([next(batches)], [next(expected)])
+    stopped = children()
+    for child in stopped:
+        os.kill(child, signal.SIGSTOP)
+    start = time.perf_counter()
+    assert_same(list(itertools.islice(batches, 30)), list(itertools.islice(expected, 30)))
+    assert time.perf_counter() - start < 10
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(stopped) == 2
+    assert all(
+        "has not answered for 1 seconds; the training process reads" in line for line in said
+    )
+    for child in stopped:
+        os.kill(child, signal.SIGCONT)
+    for _ in range(100):
+        assert_same([next(batches)], [next(expected)])
+        time.sleep(0.01)
+    assert capsys.readouterr().err.count("answers again") == 2
+    assert children() == stopped
+
+
 SCRIPT = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it

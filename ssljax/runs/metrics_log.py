@@ -9,7 +9,7 @@ import json
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssljax.devices.processes import is_first
@@ -50,12 +50,24 @@ class MetricsLog:
 
     Attributes:
       rows: all rows so far.
+      unwritten: the last row, if it could not be written.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int):
-        """Continues at a step: rows of later steps, from before an interruption, are dropped."""
+    def __init__(self, workdir: pathlib.Path, step: int, unwritten: Sequence[dict] = ()):
+        """Continues at a step: rows of later steps, from before an interruption, are dropped.
+
+        Args:
+          workdir: the run folder.
+          step: of the checkpoint.
+          unwritten: a row that the checkpoint holds because it could not be written.
+
+        Raises:
+          OSError: it cannot be written.
+        """
         self._writes = is_first()
         self.rows = [row for row in read_metrics(workdir) if row["step"] <= step]
+        self.rows += [row for row in unwritten if row not in self.rows]
+        self.unwritten: list[dict[str, Any]] = []
         if not self._writes:
             return
         # Nothing can be appended to a file in a bucket, so it gets copies of files on a disk.
@@ -68,9 +80,14 @@ class MetricsLog:
         self._copy("metrics.jsonl")
 
     def write(self, kind: str, step: int, row: Mapping[str, Any]) -> None:
-        """Adds a row of kind `train` or `validation`."""
+        """Adds a row of kind `train` or `validation`.
+
+        Raises:
+          OSError: it cannot be written.
+        """
         entry = {"kind": kind, "step": step, **row}
         self.rows.append(entry)
+        self.unwritten = [entry]
         if self._writes:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
@@ -78,6 +95,7 @@ class MetricsLog:
             self._events.write(kind, step, row)
             if self._bucket is not None and kind == "validation":
                 self._copy("events*")
+        self.unwritten = []
 
     def validations(self) -> list[dict[str, Any]]:
         """The rows of validations so far."""

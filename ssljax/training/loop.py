@@ -58,7 +58,8 @@ def train(
       Diverged: the loss is not finite.
       TrainingFailed: a checkpoint cannot be written, or another process
         of the run has ended.
-      Interrupted: Ctrl-C or SIGTERM came, to this process or to another; a checkpoint was saved.
+      Interrupted: Ctrl-C, SIGTERM or SIGHUP came, to this process or to another; a checkpoint was
+        saved.
     """
     # ---------------------------------------------------------------- config, network, data
     folder = storage.path(workdir, "--workdir")
@@ -130,7 +131,21 @@ def train(
             position = {"next_example": step * config.batch_size, **log.to_json()}
             if not _all_finite(state.params):
                 raise Diverged(f"the parameters after step {step} are not finite")
+            checkpoints.wait(BEST)  # of an earlier step, which cannot be computed again
             checkpoints.save(LATEST, step, state.parts(), metadata(), position)
+
+        def best_is_missing() -> bool:
+            return _best_step(run, log) == step and checkpoints.step(BEST) != step
+
+        @contextlib.contextmanager
+        def save_if_it_cannot_be_written() -> Iterator[None]:
+            try:
+                yield
+            except OSError:
+                if jax.process_count() == 1:  # others would not take part
+                    with contextlib.suppress(TrainingFailed):
+                        save_latest()
+                raise
 
         def stop_if_interrupted() -> None:
             number = signal(interruption.signal_number)
@@ -147,13 +162,13 @@ def train(
             # The latest checkpoint is written before validation, so a run that resumes may begin
             # with a validation that was interrupted.
             validates = step > 0 and (step % validate_every == 0 or step == total_steps)
-            if validates and not log.validated(step):
+            if validates and (not log.validated(step) or best_is_missing()):
                 metrics = evaluator.metrics(state.weights(), stop_if_interrupted)
-                if _is_best(run, metrics, log) and checkpoints.step(BEST) != step:
+                if not log.validated(step):
+                    log.validation(step, metrics)
+                if best_is_missing():
                     description = {**metadata(), "validation": metrics}
                     checkpoints.save(BEST, step, state.weights(), description)
-                    checkpoints.wait()
-                log.validation(step, metrics)
                 after_validation(run, folder)
                 log.start_interval(batches)
             if step == total_steps:
@@ -175,7 +190,8 @@ def train(
                 )
             if logs:
                 norms = _norms(before, state.params)
-                log.interval(step, float(run_step.learning_rate(step - 1)), norms, batches)
+                with save_if_it_cannot_be_written():
+                    log.interval(step, float(run_step.learning_rate(step - 1)), norms, batches)
             save_every = config.checkpoint_every_steps
             validates = step % validate_every == 0 or step == total_steps
             if validates or (save_every and step % save_every == 0):
@@ -185,14 +201,13 @@ def train(
     return run
 
 
-def _is_best(run: Run, metrics: dict[str, float], log: TrainingLog) -> bool:
-    """Whether no earlier validation was as good."""
-    name = run.method.best_metric
+def _best_step(run: Run, log: TrainingLog) -> int | None:
+    """The step of the best validation so far, if the method has a best one."""
+    name, sign = run.method.best_metric, 1 if run.method.best_is_max else -1
     if not name:
-        return False
-    sign = 1 if run.method.best_is_max else -1
-    best = max((sign * row[name] for row in log.metrics.validations()), default=-np.inf)
-    return sign * metrics[name] > best
+        return None
+    rows = [row for row in log.metrics.validations() if not np.isnan(row[name])]
+    return max(rows, key=lambda row: sign * row[name])["step"] if rows else None
 
 
 def _interrupted(number: int, step: int) -> Interrupted:
@@ -218,6 +233,8 @@ def _endings(folder: pathlib.Path, checkpoints: Checkpoints) -> Iterator[None]:
         ending.shared = True
         raise ending from error
     except OSError as error:
+        with contextlib.suppress(TrainingFailed):
+            checkpoints.wait()
         raise TrainingFailed(
             f"{error.filename or folder}: {error.strerror or error}; {checkpoints.last_good()}"
         ) from error
@@ -226,7 +243,8 @@ def _endings(folder: pathlib.Path, checkpoints: Checkpoints) -> Iterator[None]:
             raise
         raise checkpoints.process_lost(error) from error
     finally:
-        if not isinstance(sys.exception(), ProcessLost):  # closing would wait for the others
+        # Closing would wait for the others, or for the checkpoint.
+        if not isinstance(sys.exception(), ProcessLost | KeyboardInterrupt):
             checkpoints.close()
 
 

@@ -35,7 +35,7 @@ class TrainingLog:
     ):
         """Continues at a step with the sums that `to_json` returned there."""
         self._steps_per_epoch = steps_per_epoch
-        self.metrics = MetricsLog(workdir, step)
+        self.metrics = MetricsLog(workdir, step, sums.get("unwritten", ()))
         self._progress = Progress(
             workdir.name, config.epochs * steps_per_epoch, config.epochs, config.batch_size
         )
@@ -47,9 +47,11 @@ class TrainingLog:
         self._start = (0.0, 0.0)
 
     def to_json(self) -> dict[str, Any]:
-        """The sums so far, for a checkpoint."""
+        """The sums so far, for a checkpoint, and a row that could not be written."""
         self.collect()
-        return {"interval": self._interval.to_json(), "epoch_sums": self._epoch.to_json()}
+        sums = {"interval": self._interval.to_json(), "epoch_sums": self._epoch.to_json()}
+        unwritten = self.metrics.unwritten
+        return {**sums, "unwritten": unwritten} if unwritten else sums
 
     def add(self, step: int, sums: Any, in_flight: int) -> None:
         """Adds a step's sums and waits until at most `in_flight` steps are not finished.
@@ -89,7 +91,11 @@ class TrainingLog:
         norms: Mapping[str, jax.Array],
         batches: DevicePrefetch,
     ) -> None:
-        """Writes the means since the last row, and the norms of the last step."""
+        """Writes the means since the last row, and the norms of the last step.
+
+        Raises:
+          OSError: they cannot be written; `to_json` has them.
+        """
         self.collect()
         start, waited = self._start
         seconds = max(time.perf_counter() - start, 1e-9)

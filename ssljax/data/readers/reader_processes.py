@@ -7,7 +7,8 @@ use that memory directly, so a slot is reused only after the last array on it, a
 `jax.Array`, has been freed. Python's reference counts tell when.
 
 The processes are started anew, not forked, so that they share no state of jax. They take a second
-or two to start; until then the caller reads by itself. They ignore Ctrl-C and SIGTERM, which the
+or two to start; until then the caller reads by itself. It also does so for a process that does not
+answer, for example because it was stopped. They ignore Ctrl-C, SIGTERM and SIGHUP, which the
 training process handles. They end when the training process closes their sockets, which happens
 however it ends.
 """
@@ -28,6 +29,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +37,15 @@ from ssljax.data.order import Step
 from ssljax.data.readers import reader, shared_memory
 from ssljax.data.readers.shared_memory import Layout
 from ssljax.settings.errors import TrainingFailed
+from ssljax.settings.messages import say
 
 if TYPE_CHECKING:
     from ssljax.data.read_batch import HostBatch, ReadBatch
 
 _AHEAD = 2  # batches requested from a process at a time, so that it need not wait for the next
 _SLOTS = 8  # per process and reading; a caller that keeps more batches gets copies
-_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_PATIENCE = 10  # seconds until the caller reads a batch that it has requested from a process
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 _shared: dict[int, ReaderProcesses] = {}
 
@@ -85,8 +89,9 @@ class ReaderProcesses:
                         break
                     asked.append(reading.ask(worker, step))
                 if asked:
-                    self._take_answers(until=asked[0])
-                    yield asked.popleft().batch()
+                    request = asked.popleft()
+                    self._take_answers(until=request)
+                    yield request.batch() if request.answered else read(request.step)
                 elif (step := next(steps, None)) is not None:
                     yield read(step)  # no process is ready yet
                 else:
@@ -107,15 +112,26 @@ class ReaderProcesses:
 
     def _idlest(self) -> _Worker | None:
         """The process with the fewest requests, if one can take more."""
-        able = [worker for worker in self._workers if worker.up and len(worker.asked) < _AHEAD]
+        able = [
+            worker
+            for worker in self._workers
+            if worker.up and not worker.late and len(worker.asked) < _AHEAD
+        ]
         return min(able, key=lambda worker: len(worker.asked), default=None)
 
     def _take_answers(self, until: _Request | None = None) -> None:
-        """Takes the answers that have arrived, and waits until a given request is answered."""
+        """Takes the answers that have arrived, and waits for that to a given request.
+
+        If its process does not answer, the request is given up.
+        """
+        end = time.monotonic() + _PATIENCE
         with self._lock:
             self._receive(timeout=0)
             while until is not None and not until.answered:
-                self._receive(timeout=None)
+                if until.worker.late or time.monotonic() > end:
+                    until.give_up()
+                    return
+                self._receive(timeout=1)
 
     def _receive(self, timeout: float | None) -> None:
         for worker in multiprocessing.connection.wait(self._workers, timeout):  # type: ignore[arg-type]
@@ -129,7 +145,7 @@ class ReaderProcesses:
             worker.socket.close()
         for worker in self._workers:
             try:
-                worker.process.wait(timeout=10)
+                worker.process.wait(timeout=0 if worker.late else 10)
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
@@ -140,11 +156,12 @@ class _Worker:
 
     Attributes:
       up: whether it is ready.
+      late: whether a request was given up, and no answer has come since.
       asked: the requests that it has not answered yet; it answers in this order.
     """
 
     def __init__(self) -> None:
-        self.up = False
+        self.up = self.late = False
         self.asked: collections.deque[_Request] = collections.deque()
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {
@@ -194,9 +211,10 @@ class _Worker:
         if not message:
             raise self._died()
         if self.up:
-            request = self.asked.popleft()
-            request.error, request.answered = pickle.loads(message), True
-        self.up = True
+            self.asked.popleft().take(pickle.loads(message))
+        if self.late:
+            say(f"the reader process (pid {self.process.pid}) answers again")
+        self.up, self.late = True, False
 
     def _died(self) -> TrainingFailed:
         code = self.process.wait()
@@ -239,7 +257,7 @@ class _Reading:
         arrays = self._layout.on(slots.memory[slot])
         arrays["record"][:], arrays["mask"][:] = step.records, step.mask
         worker.send("read", self._number, slot, step.epoch)
-        worker.asked.append(_Request(self._layout, slots, slot))
+        worker.asked.append(_Request(worker, step, self._layout, slots, slot))
         return worker.asked[-1]
 
     def close(self) -> None:
@@ -253,11 +271,29 @@ class _Reading:
 class _Request:
     """A batch that was requested from a process."""
 
+    worker: _Worker
+    step: Step
     layout: Layout
     slots: _Slots
     slot: int
     answered: bool = False
+    given_up: bool = False
     error: Exception | None = None
+
+    def give_up(self) -> None:
+        """Nobody will ask for the batch; its slot is reused when the answer comes."""
+        if not self.worker.late:
+            say(
+                f"a reader process (pid {self.worker.process.pid}) has not answered for "
+                f"{_PATIENCE} seconds; the training process reads its batches until it does"
+            )
+        self.worker.late = self.given_up = True
+
+    def take(self, error: Exception | None) -> None:
+        """Takes the answer."""
+        self.error, self.answered = error, True
+        if self.given_up:
+            self.slots.free.append(self.slot)
 
     def batch(self) -> HostBatch:
         """The batch; its slot is reused after the last array on it has been freed."""
