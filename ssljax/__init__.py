@@ -34,8 +34,10 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Imported on first use, so that a command's --help does not wait for jax.
-    if name not in _MODULES:
-        raise AttributeError(f"module 'ssljax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+if not TYPE_CHECKING:  # type checkers would take any name for one that __getattr__ knows
+
+    def __getattr__(name: str) -> Any:
+        # Imported on first use, so that a command's --help does not wait for jax.
+        if name not in _MODULES:
+            raise AttributeError(f"module 'ssljax' has no attribute {name!r}")
+        return getattr(importlib.import_module(_MODULES[name]), name)
