@@ -68,6 +68,11 @@ def evaluate(
         check_apart(trained_on, run.config)
         images = run.images(split)
 
+    name = pathlib.PurePath(workdir).name
+    processes.say(
+        f"{name}  evaluating the {model.checkpoint} checkpoint, step {model.step}, "
+        f"on {images.records.name}, {len(images):,} examples"
+    )
     names_classes = run.method.names_classes
     total, parts = MetricSums(), []
     for batch, sums, outputs in Evaluator(run, images).batches(model.parts):

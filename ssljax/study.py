@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -156,11 +157,24 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     cpu.split(*(cpu_devices(run) for run in (config.classification, *config.pretexts.values())))
     collected = study(config, arguments.workdir)
     show(f"\n{describe(collected)}")
+    if collected["arms"]:
+        show(f"\nNext, with the best arm:\n  {_prediction(collected, arguments.plugin)}")
     show(f"\nreport: {storage.path(arguments.workdir, '--workdir') / 'report.html'}")
     if failures := collected["failures"]:
         raise TrainingFailed(
             f"{len(failures)} runs failed, the first: {describe_failure(failures[0])}"
         )
+
+
+def _prediction(collected: dict[str, Any], plugin: str) -> str:
+    """The command that predicts with the arm that is best at the largest share of the labels."""
+    from ssljax.studies.results import chosen
+
+    arms = [chosen(arm) for arm in collected["arms"].values()]
+    best = max(arms, key=lambda summary: summary["mean"]["top1"])
+    folder = shlex.quote(str(best["runs"][0]["folder"]))
+    plugins = f" --plugin={shlex.quote(plugin)}" if plugin else ""
+    return f"python -m ssljax.predict --workdir={folder}{plugins} IMAGE_OR_FOLDER..."
 
 
 def describe(collected: dict[str, Any]) -> str:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import pathlib
+import shlex
+from typing import TYPE_CHECKING
+
 from absl import flags
 from ml_collections import ConfigDict
 
+from ssljax.files import storage
 from ssljax.runs.config_flags import ConfigCommand
 from ssljax.settings.command_line import no_arguments
 from ssljax.settings.option_help import Fields
+
+if TYPE_CHECKING:
+    from ssljax.runs.run import Run
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Trains, or continues the run of the folder."""
     no_arguments(positional)
-    from ssljax.devices import cpu, distributed
+    from ssljax.devices import cpu, distributed, processes
     from ssljax.devices.compilation_cache import keep_programs
     from ssljax.runs.config import check_train_config, complete, cpu_devices
     from ssljax.runs.folder import recorded_config
@@ -24,7 +32,27 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     distributed.join()
     keep_programs()
     cpu.split(cpu_devices(config, recorded_config(arguments.workdir)))
-    train(config, arguments.workdir)
+    run = train(config, arguments.workdir)
+    if processes.is_first():
+        folder = storage.path(arguments.workdir, "--workdir")
+        print(next_steps(run, folder, arguments.plugin))
+
+
+def next_steps(run: Run, folder: pathlib.Path, plugin: str = "") -> str:
+    """The commands that use a trained run, a line each."""
+    name = shlex.quote(str(folder))
+    commands = [f"evaluate --workdir={name}"]
+    if run.method.names_classes:
+        commands.append(f"predict --workdir={name} IMAGE_OR_FOLDER...")
+    elif run.class_names:
+        downstream = shlex.quote(f"{folder}-classification")
+        commands.append(
+            f"train --config={name}/config.json --config.method.name=classification "
+            f"--config.init_from={name} --workdir={downstream}"
+        )
+    plugins = f" --plugin={shlex.quote(plugin)}" if plugin else ""
+    lines = [f"  python -m ssljax.{command}{plugins}" for command in commands]
+    return "\n".join([f"{folder} is trained. Next:", *lines])
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:
