@@ -37,9 +37,9 @@ def evaluate(
 
     Returns:
       `metrics`, `standard_error` (of the metrics, since the split is a sample), `chance` (guessing
-      without looking), `examples`, `dataset`, `split`, `checkpoint`, `step`, and if the method names
-      classes `class_names` and `confusion`, int[K][K], with true classes in rows and predicted ones
-      in columns.
+      without looking), `examples`, `dataset`, `split`, `checkpoint`, `step`, and if the method
+      names classes `class_names` and `confusion`, int[K][K], with true classes in rows and
+      predicted ones in columns.
 
     Raises:
       InputError: the folder, the checkpoint or the data set is not there, the data set has other

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ssljax.files import storage
 from ssljax.runs.config_flags import ConfigCommand
 from ssljax.settings.command_line import no_arguments
+from ssljax.settings.messages import show
 from ssljax.settings.option_help import Fields
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     run = train(config, arguments.workdir)
     if processes.is_first():
         folder = storage.path(arguments.workdir, "--workdir")
-        print(next_steps(run, folder, arguments.plugin))
+        show(next_steps(run, folder, arguments.plugin))
 
 
 def next_steps(run: Run, folder: pathlib.Path, plugin: str = "") -> str:
