@@ -41,6 +41,15 @@ def fashion_mnist(config: ConfigDict) -> None:
     data.image_size = 72
 
 
+def prepared(config: ConfigDict) -> None:
+    """A data set of your own, made by `python -m ssljax.prepare`; name it: config.data.dataset."""
+    config.data.train_split = "train"
+    config.data.validation_split = "validation"
+    config.data.test_split = "test"
+    config.data.image_size = 224
+    config.data.random_crop = True
+
+
 def deep_fashion(config: ConfigDict) -> None:
     """DeepFashion's official splits (Liu et al., 2016): 209,222 / 40,000 / 40,000 photographs.
 
@@ -93,6 +102,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "fashion_mnist_10k": fashion_mnist_10k,
         "fashion_mnist": fashion_mnist,
         "deep_fashion": deep_fashion,
+        "prepared": prepared,
     },
     "model": {"alexnet": alexnet},
     "method": {"jigsaw": jigsaw, "rotation": rotation, "classification": classification},

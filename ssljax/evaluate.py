@@ -50,8 +50,8 @@ def evaluate(
 
     from ssljax.devices import processes
     from ssljax.devices.parallelism import own_rows
+    from ssljax.runs.contamination import check_apart
     from ssljax.runs.trained_model import load_run
-    from ssljax.runs.transfer import check_apart
     from ssljax.training.metrics import MetricSums
     from ssljax.training.validation import Evaluator
 
@@ -65,7 +65,8 @@ def evaluate(
         if data_dir:
             run = dataclasses.replace(run, own_data=True)
             data.data_dir = data_dir
-        check_apart(trained_on, run.config)
+        if dataset:
+            check_apart(trained_on, run.config)
         images = run.images(split)
 
     name = pathlib.PurePath(workdir).name

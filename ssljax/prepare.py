@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import pathlib
 import re
-from typing import TYPE_CHECKING
+import shlex
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from ssljax.data.sets.deep_fashion import FORMATS
+from ssljax.data.sets.formats import FORMATS, recognise
 from ssljax.files import storage
 from ssljax.settings.command_line import Command, clean_up_at_signals, no_arguments
 from ssljax.settings.errors import InputError, nearest
@@ -26,16 +27,18 @@ def prepare(
     name: str = "",
     data_dir: str = "",
     format: str = "",
-    skip_bad_images: bool = False,
+    columns: str = "",
+    **choices: Any,
 ) -> PreparedSet:
-    """Prepares a data set, unless it is prepared already.
+    """Prepares a data set, unless it is prepared already; prints what is found.
 
     Args:
-      source: a folder, or `fashion_mnist_10k`, the data set that comes with ssljax.
-      name: of the prepared data set; empty is the format's own.
+      source: a folder or file, or `fashion_mnist_10k`, the data set that comes with ssljax.
+      name: of the prepared data set; empty makes one of the source's name.
       data_dir: where to write; empty is `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-      format: one of `FORMATS`; empty recognises it.
-      skip_bad_images: leave out images that are missing or cannot be decoded.
+      format: one of `ssljax.data.sets.formats.FORMATS`; empty recognises it.
+      columns: of a table, such as `image:file,label:species`; empty recognises them.
+      **choices: see `ssljax.data.sets.preparation.Choices`.
 
     Returns:
       The prepared data set.
@@ -43,37 +46,70 @@ def prepare(
     Raises:
       InputError: the source is not recognised, or whatever is wrong with it.
     """
-    from ssljax.data.prepared import open_prepared
-    from ssljax.data.sets import fashion_mnist_10k
-    from ssljax.data.sets.deep_fashion import builder, lists, preparation
+    from ssljax.data.prepared import default_folder, is_prepared, open_prepared
+    from ssljax.data.sets import columns as table_columns
+    from ssljax.data.sets import fashion_mnist_10k, preparation, record_writer, splits
 
+    chosen = preparation.Choices(**choices)
+    splits.parse(chosen.splits)
+    roles = table_columns.parse(columns)
     if storage.is_remote(data_dir):
         raise InputError(
             f"--data_dir: {data_dir}: data sets are written to disks; prepare it on one and copy "
             "it, for example with `gcloud storage cp -r`"
         )
-    if format and format not in FORMATS:
-        raise InputError(f"--format: unknown format {format!r}; {nearest(format, FORMATS)}")
-    if name and not _NAME.fullmatch(name):
-        raise InputError(f"--name must be lower-case letters, digits and _, got {name!r}")
     if source == fashion_mnist_10k.NAME:
         return open_prepared(source, data_dir)
-    folder = pathlib.Path(os.path.expanduser(source))
-    data_dir = os.path.expanduser(data_dir)
-    if not folder.is_dir():
-        raise InputError(f"--source: {source} is not a folder")
-    if not format and not lists.recognises(folder):
-        raise InputError(
-            f"--source: {source} is not recognised: it has no Anno/ or Eval/ as DeepFashion has; "
-            f"--format=FORMAT reads it as one of {', '.join(FORMATS)}"
-        )
-    config = (format or FORMATS[0]).partition("/")[2]
-    return preparation.prepare(config, folder, data_dir, name or builder.NAME, skip_bad_images)
+    if format and format not in FORMATS:
+        raise InputError(f"--format: unknown format {format!r}; {nearest(format, FORMATS)}")
+    path = pathlib.Path(source).expanduser()
+    if not path.exists():
+        raise InputError(f"--source: there is no {source}")
+    kind = format or recognise(path)
+    if name and not _NAME.fullmatch(name):
+        raise InputError(f"--name must be lower-case letters, digits and _, got {name!r}")
+    name = name or FORMATS[kind].name or _name_of(path)
+    dataset = f"{name}/{FORMATS[kind].config}".rstrip("/")
+    request = {
+        "source": str(path.resolve()), "format": kind, "columns": columns,
+        **dataclasses.asdict(chosen),
+    }  # fmt: skip
+    if is_prepared(dataset, data_dir):
+        prepared = open_prepared(dataset, data_dir)
+        _check_same(dataset, prepared, request)
+        return prepared
+    opened = FORMATS[kind].open(path, roles)
+    show(f"{source}: {opened.description}")
+    target = (
+        storage.path(data_dir or default_folder(), "--data_dir") / dataset / record_writer.VERSION
+    )
+    preparation.prepare(opened, dataset, target, {"prepared": request}, chosen)
+    return open_prepared(dataset, data_dir)
+
+
+def _name_of(path: pathlib.Path) -> str:
+    """A name for a data set, made of its source's name."""
+    name = re.sub(r"[^a-z0-9]+", "_", path.resolve().name.split(".")[0].lower()).strip("_")
+    if not _NAME.fullmatch(name):
+        raise InputError(f"--name is missing: no name can be made of {path}")
+    return name
+
+
+def _check_same(dataset: str, prepared: PreparedSet, request: dict[str, Any]) -> None:
+    """Raises InputError if a prepared data set was made of something else, or in another way."""
+    was = prepared.metadata.get("prepared", {})
+    for key, value in request.items():
+        if key in was and was[key] != value:
+            raise InputError(
+                f"{dataset} is prepared already with --{key}={was[key]}, not {value}; choose "
+                f"another --name, or remove {prepared.folder}"
+            )
+    show(f"{dataset} is prepared already; remove {prepared.folder} to prepare it again")
 
 
 def summary(prepared: PreparedSet) -> str:
     """Images, classes and size of every split, as a table."""
-    names = prepared.class_names["label"]
+    names = prepared.class_names.get("label", ())
     classes = prepared.metadata.get("classes_with_images", {})
     lines = [str(prepared.folder), f"{'split':20} {'images':>9} {'classes':>8} {'size':>12}"]
     for split, info in prepared.splits.items():
@@ -81,41 +117,74 @@ def summary(prepared: PreparedSet) -> str:
             f"{split:20} {info.num_examples:>9,} {classes.get(split, len(names)):>8} "
             f"{info.num_bytes / 2**20:>8.1f} MiB"
         )
-    lines.append(f"{len(names)} classes: {', '.join(names)}")
+    lines.append(f"{len(names)} classes: {', '.join(names)}" if names else "no labels")
     return "\n".join(lines)
+
+
+def next_command(prepared: PreparedSet, data_dir: str) -> str:
+    """The command that trains on a prepared data set, ready to be typed."""
+    from ssljax.data.prepared import default_folder
+
+    root = storage.path(data_dir or default_folder(), "--data_dir")
+    dataset = prepared.folder.parent.relative_to(root).as_posix()
+    words = [
+        "python -m ssljax.train --config=configs/pretrain.py:method=jigsaw,data=prepared",
+        f"--workdir=runs/{dataset.partition('/')[0]} --config.data.dataset={dataset}",
+    ]
+    if data_dir:
+        words.append(f"--config.data.data_dir={shlex.quote(data_dir)}")
+    splits = set(prepared.splits)
+    for split in ("train", "validation", "test"):
+        if split not in splits:
+            other = min(splits - {"train"} or splits)
+            words.append(f"--config.data.{split}_split={other}")
+    return " \\\n    ".join(words)
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Prepares what the flags say and prints what is there."""
     no_arguments(positional)
     clean_up_at_signals()  # an unfinished data set is removed
-    prepared = prepare(
-        arguments.source,
-        arguments.name,
-        arguments.data_dir,
-        arguments.format,
-        arguments.skip_bad_images,
-    )
+    names = (
+        "source", "name", "data_dir", "format", "columns", "splits", "seed", "max_side",
+        "drop_duplicates", "keep_duplicates", "skip_bad_images",
+    )  # fmt: skip
+    prepared = prepare(**{name: arguments[name].value for name in names})
     show(summary(prepared))
+    if "train" in prepared.splits:
+        show(f"to train on it:\n{next_command(prepared, arguments.data_dir)}")
 
 
 def cli() -> None:
     """The console script `ssljax-prepare`."""
     command = Command(
         "ssljax-prepare",
-        "Prepares a data set as ArrayRecord, which training reads. DeepFashion's folder is\n"
-        "recognised. Every image is checked before anything is written.",
-        "python -m ssljax.prepare --source=FOLDER [--name=NAME] [--data_dir=DIR]\n"
-        f"       [--format={'|'.join(FORMATS)}]",
+        "Prepares images as a data set (ArrayRecord), which training reads. The format of the\n"
+        "source is recognised, and every image is checked before anything is written.",
+        "python -m ssljax.prepare --source=PHOTOS --name=NAME [--data_dir=DIR]",
     )
-    command.text("source", "a folder, or fashion_mnist_10k, which comes with ssljax", required=True)
     command.text(
-        "name", "of the prepared data set, for config.data.dataset (default: deep_fashion)"
+        "source",
+        "a folder of images, a .csv or .tsv file, or a file or folder of .parquet or .tar",
+        required=True,
+    )
+    command.text(
+        "name", "of the prepared data set, for config.data.dataset (default: the source's)"
     )
     command.text("data_dir", "where to write (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
+    command.text("format", f"{', '.join(FORMATS)} (default: recognised)")
     command.text(
-        "format", f"read the source as {' or '.join(FORMATS)} (default: recognised, the first one)"
+        "columns", "image:COLUMN,label:COLUMN,split:COLUMN of a table (default: recognised)"
     )
+    command.text(
+        "splits", "made if the source has none, stratified by class", "train:90,validation:5,test:5"
+    )
+    command.number("seed", "of the splits that are made")
+    command.number(
+        "max_side", "re-encode larger images to so many pixels, since they decode slowly"
+    )
+    command.switch("drop_duplicates", "leave out training images with a copy in another split")
+    command.switch("keep_duplicates", "leave copies in several splits of the source as they are")
     command.switch("skip_bad_images", "leave out images that are missing or unreadable")
     command.run(main)
 

@@ -81,6 +81,7 @@ def _preflight(config: ConfigDict) -> None:
     from ssljax.models import paths
     from ssljax.runs import transfer
     from ssljax.runs.config import resolve
+    from ssljax.runs.contamination import check_apart
     from ssljax.runs.run import open_run
     from ssljax.training.run_step import check_buildable
 
@@ -91,7 +92,7 @@ def _preflight(config: ConfigDict) -> None:
 
     starts = {name: shapes(run) for name, run in config.pretexts.items()}
     for pretext in config.pretexts.values():
-        transfer.check_apart(pretext, config.classification)
+        check_apart(pretext, config.classification)
     if any(arm.start == "weights_file" for arm in config.arms.values()):
         starts["weights_file"] = transfer.load_alexnet(config.weights_file)
     params = shapes(config.classification)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from ssljax.prepare import prepare
 
 CATEGORIES = [("Blouse", 1), ("Jeans", 2), ("Dress", 3), ("Cape", 3), ("Tee", 1), ("Sundress", 3)]
 USED = (1, 2, 3, 5)  # Cape has no image, and neither has the last: so there are 5 classes
@@ -63,6 +66,18 @@ def write_folder(
         list(zip(names, partitions, strict=True)),
     )
     return names
+
+
+def prepare_deep_fashion(
+    config: str, source: str | pathlib.Path, data_dir: str, skip_bad: bool = False
+) -> Any:
+    """Prepares a folder as `deep_fashion/CONFIG`."""
+    return prepare(
+        str(source),
+        data_dir=data_dir,
+        format=f"deep_fashion/{config}",
+        skip_bad_images=skip_bad,
+    )
 
 
 def write_list(path: pathlib.Path, header: str, rows: list[tuple]) -> None:

@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from ssljax import train_config
-from ssljax.data.sets.deep_fashion.preparation import prepare as prepare_deep_fashion
 from ssljax.methods import METHODS
 from ssljax.models import MODELS
 from ssljax.runs.config import check_train_config, select
@@ -18,7 +17,7 @@ from ssljax.studies.config import check_study_config, complete_study
 from ssljax.training.loop import train
 from tests import golden
 from tests.conftest import REPOSITORY
-from tests.deep_fashion_folder import write_folder
+from tests.deep_fashion_folder import prepare_deep_fashion, write_folder
 from tests.golden import CONFIGS
 
 

@@ -9,11 +9,10 @@ from ssljax.data.cache import open_images
 from ssljax.data.image_source import ImageSource
 from ssljax.data.order import Order, record_rng
 from ssljax.data.records import open_records
-from ssljax.data.sets.deep_fashion.preparation import prepare as prepare_deep_fashion
 from ssljax.methods import make_method
 from ssljax.methods.method import DataSpec
 from ssljax.settings.errors import InputError
-from tests.deep_fashion_folder import write_folder
+from tests.deep_fashion_folder import prepare_deep_fashion, write_folder
 
 pytestmark = pytest.mark.quick
 

@@ -18,13 +18,12 @@ from ssljax.data.cache import open_images
 from ssljax.data.image_source import ImageSource
 from ssljax.data.readers import reader_processes
 from ssljax.data.records import Records, open_records
-from ssljax.data.sets.deep_fashion.preparation import prepare as prepare_deep_fashion
 from ssljax.methods import make_method
 from ssljax.methods.jigsaw import Jigsaw
 from ssljax.methods.method import DataSpec, Method
 from ssljax.settings.errors import InputError, TrainingFailed
 from tests.conftest import REPOSITORY
-from tests.deep_fashion_folder import write_folder
+from tests.deep_fashion_folder import prepare_deep_fashion, write_folder
 
 METHOD = make_method({"name": "jigsaw", "grid": 2, "tile": 16, "gap": 2}, DataSpec(32))
 MANY = 10_000  # epochs

@@ -12,7 +12,9 @@ import numpy as np
 from tensorflow_datasets.proto import tf_example_pb2
 
 from ssljax.data.array_record import ArrayRecordFiles
-from ssljax.data.labels import at_hand, part_labels
+from ssljax.data.beside import are_kept, at_hand, part_values
+from ssljax.data.digests import digest
+from ssljax.data.images import ImageError
 from ssljax.data.prepared import open_prepared
 from ssljax.settings.errors import InputError
 
@@ -99,11 +101,34 @@ class Records:
             return np.full(len(self), NO_LABEL)
         labels = np.concatenate(
             [
-                part_labels(part, self.label_key, self._label, keep=self.write)
+                part_values(part, self.label_key, self._label, self.write)
                 for part in self.source.parts
             ]
         )
         return labels if self.chosen is None else labels[self.chosen]
+
+    def digests(self) -> np.ndarray:
+        """int64[N]: the digest of every image, see `ssljax.data.digests`.
+
+        It reads no images after the first call, if the digests can be kept beside the records.
+
+        Raises:
+          InputError: an image cannot be decoded.
+        """
+        found = np.concatenate(
+            [part_values(part, "digest", self._digest, self.write) for part in self.source.parts]
+        )
+        return found if self.chosen is None else found[self.chosen]
+
+    def has_digests(self) -> bool:
+        """Whether the digests can be had without reading all images."""
+        return all(are_kept(part, "digest") for part in self.source.parts)
+
+    def _digest(self, example: bytes) -> int:
+        try:
+            return digest(self._parse(example)[0])
+        except ImageError as error:
+            raise InputError(f"{self.name}: an image cannot be decoded: {error}") from error
 
     def _label(self, example: bytes) -> int:
         return self._parse(example)[1]

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssljax.data.sets import fashion_mnist_10k
 from ssljax.devices.parallelism import place
 from ssljax.files import storage
 from ssljax.methods import method_class
 from ssljax.models import paths
 from ssljax.models.torch import alexnet_layout, state_dict_files
+from ssljax.runs.contamination import check_apart
 from ssljax.runs.folder import read_config
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError
@@ -87,25 +87,6 @@ def load_alexnet(path: str | pathlib.Path) -> dict[str, Any]:
     return alexnet_layout.from_state_dict(
         state_dict_files.read(storage.path(path, "init_from")), str(path)
     )
-
-
-def check_apart(source: ConfigDict, config: ConfigDict) -> None:
-    """Refuses to test on images that the pretext task was trained on.
-
-    Args:
-      source: the config of the run whose weights are transferred.
-      config: the config of the run that starts from them.
-
-    Raises:
-      InputError: training images of the source are among the test images.
-    """
-    ours, theirs = (run.data.dataset.split("/")[0].split(":")[0] for run in (config, source))
-    tested = config.data.test_split + config.data.validation_split
-    if theirs == fashion_mnist_10k.NAME and ours == "fashion_mnist" and "test" in tested:
-        raise InputError(
-            f"{fashion_mnist_10k.NAME} is Fashion-MNIST's test set: what was trained "
-            "on it cannot be tested on the split test of fashion_mnist"
-        )
 
 
 def choose(params: Any, source: Any, patterns: str) -> set[str]:

@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -233,6 +234,7 @@ def quiet_libraries() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    warnings.filterwarnings("ignore", module="PIL")  # about odd images, which are decoded anyway
     for library in ("absl", "asyncio", "gcsfs"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
 

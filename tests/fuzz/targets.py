@@ -16,11 +16,14 @@ import numpy as np
 from PIL import Image
 
 from ssljax.data import fast_images, images
+from ssljax.data.records import open_records
 from ssljax.data.sets.deep_fashion.lists import read_listing
 from ssljax.models.torch import alexnet_layout, description
+from ssljax.prepare import prepare
 from ssljax.runs.transfer import load_alexnet
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
+from tests import sources
 from tests.deep_fashion_folder import write_folder
 from tests.networks import Classifier
 
@@ -97,6 +100,33 @@ class Images(Target):
         assert pixels.dtype == np.uint8
 
 
+class Sources(Target):
+    """What `prepare` reads beside images: tables, Parquet and tar files."""
+
+    def prepare(self) -> None:
+        """See `Target`."""
+        made = sources.make_images(("train", "test"), each=1)
+        for name in ("csv", "tsv", "parquet with bytes", "tar with json", "packed tar"):
+            sources.SOURCES[name][0](self.folder / name.replace(" ", "_"), made)
+
+    def files(self) -> list[pathlib.Path]:
+        """Not the images beside the tables."""
+        endings = (".csv", ".tsv", ".parquet", ".tar", ".gz")
+        return [path for path in super().files() if path.suffix in endings]
+
+    def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
+        """Prepares the source; what is written is read."""
+        place = damaged.parent.parent if damaged.suffix == ".parquet" else damaged.parent
+        source = damaged if damaged.suffix in (".csv", ".tsv") else place
+        data_dir = folder / "prepared"
+        prepared = prepare(
+            str(source), "damaged", str(data_dir), skip_bad_images=True, keep_duplicates=True
+        )
+        for split in prepared.splits:
+            records = open_records("damaged", split, str(data_dir))
+            assert len(records.read(range(len(records)))) == len(records)
+
+
 class Weights(Target):
     """PyTorch's two containers and safetensors."""
 
@@ -162,6 +192,7 @@ class ResumedRuns(RunFolders):
 TARGETS: dict[str, type[Target]] = {
     "annotation lists": AnnotationLists,
     "images": Images,
+    "sources": Sources,
     "weights": Weights,
     "run folders": RunFolders,
     "resumed runs": ResumedRuns,

@@ -41,8 +41,13 @@ class Photograph:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """All photographs in the order of the listing, and the name of each label."""
+    """All photographs in the order of the listing, and the name of each label.
 
+    Attributes:
+      root: the folder that the names are relative to.
+    """
+
+    root: pathlib.Path
     class_names: tuple[str, ...]
     photographs: tuple[Photograph, ...]
 
@@ -92,7 +97,7 @@ def read_listing(folder: str | pathlib.Path) -> Listing:
                 f"such as {min(surplus)}"
             )
     highest = max(row.label for row in rows.values())
-    return Listing(tuple(categories[: highest + 1]), tuple(rows.values()))
+    return Listing(photographs, tuple(categories[: highest + 1]), tuple(rows.values()))
 
 
 def recognises(folder: pathlib.Path) -> bool:

@@ -6,6 +6,7 @@ order that mixes the classes; TFDS's split arithmetic divides it (`images[:60%]`
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import pathlib
@@ -16,7 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ssljax.data.sets import writing
+from ssljax.data.sets.new_folder import new_folder
 
 NAME = "fashion_mnist_10k"
 _FOLDER = pathlib.Path(__file__).parent
@@ -70,5 +71,20 @@ def read_idx() -> tuple[np.ndarray, np.ndarray]:
 
 
 def prepare(data_dir: str) -> None:
-    """Writes the data set as ArrayRecord to data_dir, unless it is there already."""
-    writing.prepare(FashionMnist10k(data_dir=data_dir, file_format="array_record"))
+    """Writes the data set as ArrayRecord to data_dir, unless it is there already.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    target = pathlib.Path(data_dir, NAME, str(FashionMnist10k.VERSION))
+    if target.exists():
+        return
+    tfds.disable_progress_bar()
+    with new_folder(target) as scratch:
+        builder = FashionMnist10k(data_dir=scratch / "tfds", file_format="array_record")
+        config = tfds.download.DownloadConfig(try_download_gcs=False, register_checksums=False)
+        # TFDS needs a folder for downloads and announces it, although nothing is downloaded.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_dir=scratch / "none", download_config=config)
+        for path in pathlib.Path(builder.data_dir).iterdir():
+            path.rename(scratch / "data" / path.name)

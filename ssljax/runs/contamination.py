@@ -1,0 +1,64 @@
+"""Notices a test on images that were trained on, also in another data set."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssljax.data.records import Records, open_records
+from ssljax.devices import processes
+from ssljax.files import storage
+from ssljax.settings.errors import InputError
+from ssljax.settings.messages import say
+
+_SHARE = 0.01  # of the test images; data sets often have a few copies in both of their splits
+_SMALL = 2**28  # bytes of records whose digests are computed if they are not kept
+
+
+def check_apart(trained: ConfigDict, tested: ConfigDict) -> None:
+    """Refuses to test on images that weights were trained on; says so of a few copies.
+
+    Images are compared by their digests. Nothing is compared if a data set is not here, or if it is
+    large and was not prepared by `python -m ssljax.prepare`, which keeps the digests.
+
+    Args:
+      trained: the config of the run that trained the weights.
+      tested: the config of a run that starts from them, or that they are evaluated with.
+
+    Raises:
+      InputError: more than 1 % of the test images were trained on.
+    """
+    try:
+        ours = _open(tested, tested.data.test_split)
+        theirs = _open(trained, trained.data.train_split)
+    except InputError:
+        return  # whoever needs the data says what is wrong with them
+    if not all(records.has_digests() or _is_small(records) for records in (ours, theirs)):
+        return
+    seen = np.isin(ours.digests(), theirs.digests())
+    if not seen.any():
+        return
+    text = f"{seen.sum():,} of {len(seen):,} images of {ours.name} are also in {theirs.name}"
+    if seen.mean() > _SHARE:
+        raise InputError(
+            f"data.test_split: {text}, which the weights were trained on; test on other images"
+        )
+    if processes.is_first():
+        say(f"{text}, which the weights were trained on")
+
+
+def _open(config: ConfigDict, split: str) -> Records:
+    data = config.data
+    # A run folder may come from a stranger, so nothing is written to the folder that it names.
+    return open_records(
+        data.dataset, split, data.data_dir, data.image_key, data.label_key, write=False
+    )
+
+
+def _is_small(records: Records) -> bool:
+    files = {part.filename for part in records.source.parts}
+    if any(storage.is_remote(file) for file in files):
+        return False
+    return sum(os.path.getsize(file) for file in files) <= _SMALL
