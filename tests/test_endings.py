@@ -20,6 +20,7 @@ from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from tests import kills
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT
+from tests.test_reader_processes import children
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -104,6 +105,28 @@ def test_a_closed_terminal_saves_a_checkpoint(data_dir, tmp_path):
     os.close(ours)
     assert process.wait(60) == 128 + signal.SIGHUP
     assert SavedCheckpoints(tmp_path).step("latest") > rows[-1]["step"]
+
+
+def test_sigterm_is_answered_while_the_reader_processes_are_stopped(data_dir, tmp_path):
+    arguments = [*kills.command(tmp_path, data_dir, epochs=10_000), "--config.data.workers=2"]
+    process = start(arguments)
+    wait_for_rows(process, tmp_path, 20)
+    while len(readers := children(process.pid)) < 2:
+        time.sleep(0.1)
+    time.sleep(5)  # they are ready, too
+    for reader in readers:
+        os.kill(reader, signal.SIGSTOP)
+    try:
+        rows = len(read_metrics(tmp_path))
+        wait_for_rows(process, tmp_path, rows + 20)
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 143, said
+        assert "has not answered for 10 seconds; the training process reads its batches" in said
+        assert "SIGTERM: training ends after this step, with a checkpoint" in said
+    finally:
+        for reader in readers:
+            os.kill(reader, signal.SIGKILL)
 
 
 @pytest.mark.quick

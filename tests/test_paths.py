@@ -22,6 +22,7 @@ from ssljax.runs.checkpoints import Checkpoints
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError, TrainingFailed
 from tests.conftest import REPOSITORY
+from tests.deep_fashion_folder import write_folder
 from tests.kills import ENVIRONMENT
 
 NAMES = [
@@ -115,6 +116,8 @@ def test_all_commands_in_a_folder_of_any_name(tmp_path):
     config = f"--config={REPOSITORY}/tests/tiny.py:classification"
     settings = ["--config.data.data_dir=tfds", "--config.data.workers=1"]
     run("prepare", "--source=fashion_mnist_10k", "--data_dir=tfds")
+    write_folder(folder / "source [x]", images=20)
+    assert "deep_fashion" in run("prepare", "--source=source [x]", "--data_dir=tfds")
     run("train", config, "--workdir=run", *settings, "--config.epochs=1")
     run("train", config, f"--workdir={folder}/run", *settings)
     assert "step 14" in run("evaluate", "--workdir=run", "--checkpoint=latest")

@@ -159,7 +159,10 @@ class SavedCheckpoints:
 
     def _steps(self, kind: str) -> list[int]:
         """The complete ones, read from the disk without asking other processes."""
-        _check_access(self._folder / kind)
+        if not storage.is_remote(self._folder):
+            # Orbax takes a folder that may not be listed for a missing one.
+            with contextlib.suppress(FileNotFoundError):
+                os.scandir(self._folder / kind).close()
         while True:
             # One may be removed while they are listed.
             with contextlib.suppress(FileNotFoundError):
@@ -233,7 +236,7 @@ class SavedCheckpoints:
 
 
 def _check_access(folder: pathlib.Path) -> None:
-    """Raises the error of a folder that cannot be listed; orbax takes it for a missing one."""
+    """Raises the error of a folder in it that may not be listed."""
 
     def refuse(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):

@@ -132,6 +132,8 @@ def run_command(name: str, main: Callable[[], None]) -> None:
         _check_working_folder()
         main()
         _flush()
+        # While Python ends, its own handlers are not called any more.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except Ending as error:
         end(str(error), error.exit_code, error.shared)
     except KeyboardInterrupt:

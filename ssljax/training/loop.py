@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from ssljax.data import pipeline
 from ssljax.data.cache import open_images
+from ssljax.data.readers import reader_processes
 from ssljax.data.subset import label_fraction
 from ssljax.devices import processes
 from ssljax.devices.signals import Interruption
@@ -89,6 +90,7 @@ def train(
     in_flight = 1 if parallelism.serial else 2
 
     with contextlib.ExitStack() as stack:
+        stack.callback(reader_processes.end_late)
         interruption = stack.enter_context(Interruption())
         stack.enter_context(_endings(folder, checkpoints))
         # ------------------------------------------------------------ state, log, input

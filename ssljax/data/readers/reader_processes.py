@@ -59,6 +59,12 @@ def shared(count: int) -> ReaderProcesses:
     return _shared[count]
 
 
+def end_late() -> None:
+    """Ends processes that do not answer; they could not end by themselves."""
+    for processes in _shared.values():
+        processes.end_late()
+
+
 class ReaderProcesses:
     """Reader processes, which serve any number of readings at the same time."""
 
@@ -128,19 +134,26 @@ class ReaderProcesses:
         with self._lock:
             self._receive(timeout=0)
             while until is not None and not until.answered:
-                if until.worker.late or time.monotonic() > end:
+                self._receive(timeout=0 if until.worker.late else 1)
+                if not until.answered and (until.worker.late or time.monotonic() > end):
                     until.give_up()
                     return
-                self._receive(timeout=1)
 
     def _receive(self, timeout: float | None) -> None:
         for worker in multiprocessing.connection.wait(self._workers, timeout):  # type: ignore[arg-type]
             worker.receive()  # type: ignore[union-attr]
 
+    def end_late(self) -> None:
+        """Ends the processes that do not answer."""
+        for worker in self._workers:
+            if worker.late:
+                worker.process.kill()
+
     def close(self) -> None:
         """Ends the processes."""
         self._closed = True
         atexit.unregister(self.close)
+        self.end_late()
         for worker in self._workers:
             worker.socket.close()
         for worker in self._workers:
