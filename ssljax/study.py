@@ -113,7 +113,6 @@ def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
     from ssljax.studies.results import Outcome
     from ssljax.training.loop import train
 
-    print(f"── {folder}", file=sys.stderr)
     method = train(config, folder).method
     _, step = SavedCheckpoints(folder).find(method.hand_over)
     done = result_path(folder, config.data.test_split, step)

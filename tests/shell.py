@@ -45,7 +45,7 @@ class Shell:
         """Types without waiting."""
         os.write(self._terminal, keys.encode())
 
-    def wait_for(self, pattern: str | re.Pattern[str], seconds: float = 120) -> str:
+    def wait_for(self, pattern: str | re.Pattern[str], seconds: float = 600) -> str:
         """Returns what is printed up to the end of a pattern."""
         end = time.monotonic() + seconds
         while not (found := re.search(pattern, self._unread)):
