@@ -20,6 +20,7 @@ HERE = pathlib.Path(__file__).parent
 # Mihajlov, Göktepe and Baur, "Self-supervised Learning for image classification on DeepFashion",
 # slides, University of Bern, 21 May 2019.
 PUBLISHED = {
+    "dataset": "deep_fashion/slides",
     "source": "the Bern group's slides of 2019, on DeepFashion with 48 classes",
     "random": {"top1": 0.52175, "top3": 0.75467, "top5": 0.85173},
     "pretext": {"top1": 0.47364, "top3": 0.71469, "top5": 0.82164},

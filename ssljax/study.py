@@ -20,8 +20,8 @@ from ssljax.settings.messages import show
 from ssljax.settings.option_help import Fields
 
 if TYPE_CHECKING:
+    from ssljax.studies.outcomes import Failure, Outcome
     from ssljax.studies.plan import Cell, PlannedRun
-    from ssljax.studies.results import Failure, Outcome
 
 
 def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
       InputError: about the config, the data or the folder; if possible before anything is trained.
       TrainingFailed: every run of every arm failed; otherwise failed runs are in the results.
     """
-    from ssljax.studies import plan, results
+    from ssljax.studies import outcomes, plan, results
     from ssljax.studies.config import check_study_config, complete_study
     from ssljax.studies.sharing import finish
 
@@ -63,14 +63,14 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
         seed_folder = folder / f"seed-{index}"
         runs: dict[Any, PlannedRun] = dict(plan.pretext_runs(config, seed_folder, index))
         for cell in plan.cells(config):
-            if not index or cell.setting in results.repeated(config, cell, cells):
+            if not index or cell.setting in outcomes.repeated(config, cell, cells):
                 runs[cell] = plan.arm_run(config, cell, seed_folder, index)
         for key, ended in finish(runs, lambda *run: _run(*run)).items():
             (pretexts if key in config.pretexts else cells).setdefault(key, []).append(ended)
     collected = results.collect(config, pretexts, cells)
     try:
         with lock(folder / ".lock", f"another process writes the report of {folder}"):
-            _write(collected, folder)
+            _write(collected, results.confusions(collected, cells), folder)
     except Busy as busy:
         print(busy, file=sys.stderr)
     return collected
@@ -110,22 +110,21 @@ def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
     from ssljax.evaluate import evaluate, result_path, save
     from ssljax.runs.metrics_log import read_metrics
     from ssljax.runs.saved_checkpoints import SavedCheckpoints
-    from ssljax.studies.results import Outcome
+    from ssljax.studies.outcomes import Outcome
     from ssljax.training.loop import train
 
     method = train(config, folder).method
     _, step = SavedCheckpoints(folder).find(method.hand_over)
     done = result_path(folder, config.data.test_split, step)
-    if done.exists():
-        test = json.loads(done.read_text())
-    else:
+    test = json.loads(done.read_text()) if done.exists() else {}
+    if "standard_error" not in test:  # earlier versions did not compute it
         test = evaluate(folder)
         save(test, folder)
     rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
     return Outcome(folder, test, rows)
 
 
-def _write(collected: dict[str, Any], folder: pathlib.Path) -> None:
+def _write(collected: dict[str, Any], confusions: dict[str, Any], folder: pathlib.Path) -> None:
     from ssljax.report import page, sheets
     from ssljax.runs.trained_model import load_run
     from ssljax.studies.results import chosen
@@ -138,7 +137,7 @@ def _write(collected: dict[str, Any], folder: pathlib.Path) -> None:
     for name, arm in collected["arms"].items():
         model = load_run(chosen(arm)["runs"][0]["folder"])
         drawn += sheets.draw(name, model, model.run.config.data.test_split)
-    storage.write_text(folder / "report.html", page.render(collected, drawn))
+    storage.write_text(folder / "report.html", page.render(collected, confusions, drawn))
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:

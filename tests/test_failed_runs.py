@@ -16,8 +16,8 @@ from ssljax import arm_config, setting_config, study
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError, TrainingFailed
+from ssljax.studies.outcomes import Failure, Outcome, choose, repeated
 from ssljax.studies.plan import Cell
-from ssljax.studies.results import Failure, Outcome, choose, repeated
 from tests.conftest import REPOSITORY
 from tests.test_study import Page
 

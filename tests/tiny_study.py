@@ -9,7 +9,12 @@ from ssljax.settings import config_files
 def get_config() -> ConfigDict:
     config = study_config()
     config.published = ConfigDict(
-        {"source": "a talk", "random": {"top1": 0.522}, "pretext": {"top1": 0.474, "top3": 0.715}}
+        {
+            "dataset": "fashion_mnist_10k:1.0.0",
+            "source": "a talk",
+            "random": {"top1": 0.522},
+            "pretext": {"top1": 0.474, "top3": 0.715},
+        }
     )
     config.pretexts.puzzle = config_files.load("tests/tiny.py:jigsaw,small_net")
     config.classification = config_files.load("tests/tiny.py:classification,small_net")

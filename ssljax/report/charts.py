@@ -5,9 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from ssljax.report import curves
+from ssljax.report import points as points_chart
 from ssljax.report.curves import Curve
+from ssljax.report.points import Point
 from ssljax.report.tables import label, metrics
-from ssljax.studies.results import best, chosen, main_arms
+from ssljax.studies.results import best, chosen, error, main_arms
+
+
+def arms(results: dict[str, Any]) -> str:
+    """The main metric of the arms with all their labels, with error bars."""
+    key, points = results["metric"], []
+    for name, arm in main_arms(results).items():
+        summary = chosen(arm)
+        published = results["published"].get(arm["published"], {}).get(key)
+        points.append(Point(name, summary["mean"][key], error(summary, key), published))
+    chance = chosen(next(iter(main_arms(results).values())))["chance"].get(key)
+    return points_chart.draw(points, f"Test {label(key)}", "percent", chance)
 
 
 def classification(results: dict[str, Any]) -> list[str]:
@@ -90,5 +103,5 @@ def _curve(
     results: dict[str, Any], name: str, x: list[float], summaries: list[dict[str, Any]], index: int
 ) -> Curve:
     metric = results["metric"]
-    spread = [summary["std"][metric] if summary["std"] else 0.0 for summary in summaries]
-    return Curve(name, x, [summary["mean"][metric] for summary in summaries], index, spread=spread)
+    errors = [error(summary, metric) for summary in summaries]
+    return Curve(name, x, [summary["mean"][metric] for summary in summaries], index, spread=errors)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ssljax.report import charts, tables
+import numpy as np
+
+from ssljax.report import charts, classes, tables
 from ssljax.report.thumbnails import Sheet, Thumbnail, data_uri
-from ssljax.studies.results import best, failed_arms, main_arms
+from ssljax.studies.results import best, error, failed_arms, main_arms
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1120px; margin: 2em auto;
@@ -19,7 +22,8 @@ h3 { font-size: 1em; margin: 1.2em 0 .3em }
 table { border-collapse: collapse; margin: .5em 0 } th { text-align: left; font-weight: 600 }
 td, th { padding: .3em .9em .3em 0; border-bottom: 1px solid #ddd; vertical-align: baseline }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } td.published { color: #777 }
-td.bad { color: #b34700 }
+td.bad { color: #b34700 } img.matrix { max-width: 500px; height: auto }
+details { margin: .5em 0 } summary { cursor: pointer }
 tr.chance td { color: #777; font-style: italic } .note { color: #666 }
 .row { display: flex; flex-wrap: wrap; gap: 1em } .row svg { max-width: 520px; height: auto }
 figure { margin: 0; width: 124px } figure img { width: 124px; height: 124px; display: block;
@@ -31,11 +35,14 @@ pre { background: #f6f6f6; padding: 1em; overflow: auto; font-size: 12px; max-he
 """
 
 
-def render(results: dict[str, Any], sheets: Sequence[Sheet]) -> str:
+def render(
+    results: dict[str, Any], confusions: Mapping[str, np.ndarray], sheets: Sequence[Sheet]
+) -> str:
     """Renders the page.
 
     Args:
       results: as in results.json, see `ssljax.studies.results.collect`.
+      confusions: of the arms, see `ssljax.studies.results.confusions`.
       sheets: of images.
     """
     parts = [
@@ -44,9 +51,12 @@ def render(results: dict[str, Any], sheets: Sequence[Sheet]) -> str:
         "<h2>Test accuracy</h2>",
         tables.arms(results),
         tables.failures(results),
+        _row([charts.arms(results)]),
         *_comparisons(results),
         "<h2>Classification, by epoch</h2>",
         _row(charts.classification(results)),
+        "<h2>Classification, by class</h2>",
+        classes.section(results, confusions),
     ]
     if results["pretexts"]:
         parts += ["<h2>Pretext tasks</h2>", tables.pretexts(results)]
@@ -80,26 +90,39 @@ def verdict(results: dict[str, Any]) -> str:
         if arm["start"] == "random":
             continue
         gains = {
-            share["fraction"]: 100 * (best(share)["mean"][metric] - best(other)["mean"][metric])
+            share["fraction"]: _gain(best(share), best(other), metric)
             for key, share in arm["labels"].items()
             if (other := random["labels"].get(key))
         }
         if not gains:
             continue
-        gain, least = gains[max(gains)], min(gains)
+        (gain, doubt), least = gains[max(gains)], min(gains)
         how = "above" if gain >= 0 else "below"
         sentence = (
-            f"{name} ends {abs(gain):.1f} points {how} random weights in {tables.label(metric)}"
+            f"{name} ends {abs(gain):.1f} ± {doubt:.1f} points {how} random weights in "
+            f"{tables.label(metric)}"
         )
         if max(gains) < 1:
             sentence += f" with {100 * max(gains):g} % of the labels"
         if len(gains) > 1:
-            sentence += f" ({gains[least]:+.1f} with {100 * least:g} % of the labels)"
+            gain, doubt = gains[least]
+            sentence += f" ({gain:+.1f} ± {doubt:.1f} with {100 * least:g} % of the labels)"
         sentences.append(sentence)
     sentences += [f"{name} failed" for name in failed_arms(results)]
     seeds = len(results["seeds"])
-    runs = "one seed, so small differences mean nothing" if seeds == 1 else f"{seeds} seeds"
+    runs = (
+        "one seed; ± is the standard error of the test set alone"
+        if seeds == 1
+        else f"{seeds} seeds; ± is the standard error of seeds and test set"
+    )
     return ("; ".join(sentences) or "Only random weights were trained") + f" ({runs})."
+
+
+def _gain(summary: Mapping[str, Any], other: Mapping[str, Any], metric: str) -> tuple[float, float]:
+    """A difference and its standard error, as if the test sets were different ones, in points."""
+    difference = summary["mean"][metric] - other["mean"][metric]
+    doubt = math.hypot(error(summary, metric), error(other, metric))
+    return 100 * difference, 100 * doubt
 
 
 def _comparisons(results: dict[str, Any]) -> list[str]:

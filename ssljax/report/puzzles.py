@@ -33,37 +33,45 @@ def assign(coordinates: np.ndarray, grid: int) -> np.ndarray:
     return linear_sum_assignment(cost)[1]
 
 
-def sheet(model: TrainedModel, split: str, count: int = 8) -> Sheet:
-    """The first puzzles of a split, with the number of tiles that the network places right."""
+def sheet(model: TrainedModel, split: str, solved: int = 6, failed: int = 6) -> Sheet:
+    """The first puzzles of a split that the network solves, and the first that it does not."""
     method = model.run.method
     assert isinstance(method, Jigsaw)
-    evaluator = Evaluator(model.run, model.run.images(split))
-    batch, _, outputs = next(evaluator.batches(model.parts))
-    on_device = jax.device_put(batch)
-    keys = record_keys(model.run.config.seed, None, on_device["record"])
-    shuffled = np.asarray(method.inputs(on_device, keys, train=False))
-    tiles = np.asarray(cut(jnp.asarray(shuffled), method.grid))
-    groups = []
-    for index in range(min(count, int(batch["mask"].sum()))):
-        cells = assign(np.asarray(outputs[index]).reshape(-1, 2), method.grid)
-        placed = np.empty_like(tiles[index])
-        placed[cells] = tiles[index]
-        right = int((cells == batch["permutation"][index]).sum())
-        reassembled = np.asarray(paste(jnp.asarray(placed[None]), method.grid))[0]
-        groups.append(
-            [
-                Thumbnail(to_uint8(shuffled[index], method), "shuffled"),
-                Thumbnail(
-                    to_uint8(reassembled, method),
-                    f"{right} of {method.num_tiles} right",
-                    right == method.num_tiles,
-                ),
-                Thumbnail(batch["image"][index], "original"),
-            ]
-        )
+    found: dict[bool, list[list[Thumbnail]]] = {True: [], False: []}
+    wanted = {True: solved, False: failed}
+    for batch, _, outputs in Evaluator(model.run, model.run.images(split)).batches(model.parts):
+        on_device = jax.device_put(batch)
+        keys = record_keys(model.run.config.seed, None, on_device["record"])
+        shuffled = np.asarray(method.inputs(on_device, keys, train=False))
+        right = np.asarray(method.placed(outputs)) == batch["permutation"]
+        for index in np.flatnonzero(batch["mask"]):
+            group = found[solves := bool(right[index].all())]
+            if len(group) < wanted[solves]:
+                cells = assign(np.asarray(outputs[index]).reshape(-1, 2), method.grid)
+                count = int((cells == batch["permutation"][index]).sum())
+                placed = _reassemble(shuffled[index], cells, method.grid)
+                caption = f"{count} of {method.num_tiles} right"
+                group.append(
+                    [
+                        Thumbnail(to_uint8(shuffled[index], method), "shuffled"),
+                        Thumbnail(to_uint8(placed, method), caption, count == method.num_tiles),
+                        Thumbnail(batch["image"][index], "original"),
+                    ]
+                )
+        if all(len(found[solves]) == wanted[solves] for solves in found):
+            break
     return Sheet(
         "Puzzles of",
         "Shuffled, as the network reassembles it (each tile in a place of its own, with the least "
-        "total distance), original.",
-        groups,
+        "total distance), original. The first puzzles that are solved, then the first that are "
+        "not; the table above says how many of all are.",
+        found[True] + found[False],
     )
+
+
+def _reassemble(shuffled: np.ndarray, cells: np.ndarray, grid: int) -> np.ndarray:
+    """An image with tile i in the cell cells[i]."""
+    tiles = np.asarray(cut(jnp.asarray(shuffled[None]), grid))[0]
+    placed = np.empty_like(tiles)
+    placed[cells] = tiles
+    return np.asarray(paste(jnp.asarray(placed[None]), grid))[0]

@@ -54,6 +54,7 @@ def classified(model: TrainedModel, split: str, hits: int = 8, misses: int = 8) 
             break
     return Sheet(
         "Classified by",
-        "The class: the three most likely ones. Hits first, then misses.",
+        "The class: the three most likely ones. The first hits, then the first misses; the table "
+        "at the top says how many are hits.",
         [[thumbnail] for thumbnail in found[True] + found[False]],
     )

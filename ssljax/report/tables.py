@@ -25,7 +25,7 @@ def arms(results: dict[str, Any]) -> str:
     """The arms with all their labels, and published results next to them."""
     shown = main_arms(results)
     names = metrics(chosen(next(iter(shown.values()))))
-    published = {arm["published"] for arm in shown.values()} - {""}
+    published = {arm["published"] for arm in shown.values()} & set(results["published"])
     columns = [
         name for name in names if any(name in results["published"][row] for row in published)
     ]
@@ -39,7 +39,8 @@ def arms(results: dict[str, Any]) -> str:
         if published:
             row = results["published"].get(arm["published"], {})
             values = (f"{100 * row[key]:.1f}" if key in row else "" for key in columns)
-            lines.append(f'<td class="published">{_text(arm["published"])}</td>')
+            name = arm["published"] if row else ""
+            lines.append(f'<td class="published">{_text(name)}</td>')
             lines += [f'<td class="n published">{value}</td>' for value in values]
         lines.append("</tr>")
     columns_after = 1 + len(columns) if published else 0
@@ -53,11 +54,12 @@ def arms(results: dict[str, Any]) -> str:
     rest = f'<td colspan="{columns_after}"></td>' if published else ""
     lines.append(f'<tr class="chance"><td>chance</td><td></td>{cells}{rest}</tr></table>')
     seeds = len(results["seeds"])
-    spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
+    spread = f"standard deviation over {seeds} seeds ± " if seeds > 1 else ""
     note = (
-        f"Percent of {results['test_examples']:,} test examples{spread}; each arm with all its "
-        "labels and, if there are several settings, the one it chose. Chance: guessing always "
-        "names the most frequent classes."
+        f"Percent of {results['test_examples']:,} test images ± {spread}standard error of the test "
+        "set; each arm with all its labels and, if there are several settings, the one it chose. "
+        "Chance: guessing always names the most frequent classes. Bars in charts: the standard "
+        f"error of {'seeds and ' if seeds > 1 else ''}the test set."
     )
     if published and results["published"].get("source"):
         note += f" Published: {results['published']['source']}."
@@ -147,9 +149,8 @@ def percent(summary: dict[str, Any], key: str) -> str:
 
 
 def _spread(summary: dict[str, Any], key: str, factor: float, digits: int) -> str:
-    if summary["std"] is None:
-        return ""
-    return f"± {factor * summary['std'][key]:.{digits}f}"
+    spreads = [summary["std"], summary["standard_error"]]
+    return " ".join(f"± {factor * each[key]:.{digits}f}" for each in spreads if each)
 
 
 def _percent(value: float | None) -> str:

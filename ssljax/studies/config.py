@@ -65,7 +65,8 @@ def study_config() -> ConfigDict:
     """A study's settings; a config file fills in `pretexts`, `classification` and `arms`.
 
     `published` has results to compare with, by name: metrics such as `top1`, as shares. Its entry
-    `source` says where they come from.
+    `source` says where they come from, and `dataset` the data set that they belong to: studies of
+    others do not show them.
 
     With `settings`, each arm chooses one at each share of the labels, on validation data, with the
     first seed. Without, all arms have the settings of `classification`.
@@ -191,10 +192,18 @@ def check_study_config(config: ConfigDict) -> None:
         _check_arm(config, name, arm)
 
 
+def _published_rows(published: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row for name, row in published.items() if name not in ("source", "dataset")}
+
+
 def _check_published(published: Mapping[str, Any]) -> None:
-    for name, row in published.items():
-        if name == "source":
-            continue
+    rows = _published_rows(published)
+    dataset = published.get("dataset", "")
+    if rows and not (dataset and isinstance(dataset, str)):
+        raise InputError(
+            f"published.dataset must name the data set of these results, got {dataset!r}"
+        )
+    for name, row in rows.items():
         if not isinstance(row, Mapping | ConfigDict) or not all(
             same_kind(value, 0.5) and 0 <= value <= 1 for value in row.values()
         ):
@@ -207,7 +216,7 @@ def _check_arm(config: ConfigDict, name: str, arm: ConfigDict) -> None:
     starts = ["random", "weights_file", *config.pretexts]
     if arm.start not in starts:
         raise InputError(f"arms.{name}.start: {arm.start!r}; {nearest(arm.start, starts)}")
-    rows = [row for row in config.published if row != "source"]
+    rows = _published_rows(config.published)
     if arm.published and arm.published not in rows:
         raise InputError(
             f"arms.{name}.published: {arm.published!r}; {nearest(arm.published, rows)}"

@@ -4,79 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax.methods import method_class
 from ssljax.settings.errors import TrainingFailed
+from ssljax.studies.outcomes import Ended, Failure, choose, finished
 from ssljax.studies.plan import Cell
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """A finished run.
-
-    Attributes:
-      folder: of the run.
-      test: what `evaluate` returned for the test split.
-      validation: the rows of metrics.jsonl, one per validation.
-    """
-
-    folder: pathlib.Path
-    test: dict[str, Any]
-    validation: list[dict[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Failure:
-    """A run that cannot be finished.
-
-    Attributes:
-      folder: of the run.
-      error: why, in one line.
-    """
-
-    folder: pathlib.Path
-    error: str
-
-
-Ended = Sequence[Outcome | Failure]  # the runs of a cell or a pretext task, by seed
-
-
-def choose(config: ConfigDict, ended: Mapping[str, Ended]) -> str | None:
-    """The setting with the best validation metric, at its best epoch, with the first seed.
-
-    Settings that failed with the first seed are chosen only if all did; None: all runs failed.
-    """
-    method = method_class(config.classification.method.name)
-    sign = 1 if method.best_is_max else -1
-    first = {name: finished(runs[:1]) for name, runs in ended.items()}
-    if not any(first.values()):
-        first = {name: finished(runs) for name, runs in ended.items()}
-
-    def best(name: str) -> float:
-        return max(sign * row[method.best_metric] for row in first[name][0].validation)
-
-    return max((name for name, runs in first.items() if runs), key=best, default=None)
-
-
-def finished(ended: Ended) -> list[Outcome]:
-    """The runs that did not fail."""
-    return [run for run in ended if isinstance(run, Outcome)]
-
-
-def repeated(config: ConfigDict, cell: Cell, done: Mapping[Cell, Ended]) -> set[str | None]:
-    """The settings that are run with further seeds: the first one and the chosen one."""
-    settings = {
-        other.setting: ended
-        for other, ended in done.items()
-        if (other.arm, other.fraction) == (cell.arm, cell.fraction)
-    }
-    return {next(iter(settings)), choose(config, settings)}
 
 
 def collect(
@@ -89,10 +28,11 @@ def collect(
     Returns:
       `pretexts` by name, each a summary; `arms` by name, each with `labels`: for each share of the
       labels the `settings` by name, each a summary, and the name of the `best` one. A summary has
-      `mean` and `std` of the test metrics over the seeds (`std` is None for one seed), `chance`,
-      `runs`, `curves`, and the number of further runs that `failed`. What has no finished run is
-      left out. `failures` has an entry for each run that failed. `metric` is the one that arms are
-      compared by.
+      `mean` and `std` of the test metrics over the seeds (`std` is None for one seed),
+      `standard_error` of the test set (see `ssljax.evaluate`; the mean over the seeds, which share
+      the test set), `chance`, `runs`, `curves`, and the number of further runs that `failed`. What
+      has no finished run is left out. `failures` has an entry for each run that failed. `metric` is
+      the one that arms are compared by.
 
     Raises:
       TrainingFailed: every run of every arm failed.
@@ -129,10 +69,11 @@ def collect(
         "metric": method_class(config.classification.method.name).best_metric,
         "seeds": [config.classification.seed + index for index in range(config.seeds)],
         "test_examples": first.test["examples"],
+        "class_names": first.test["class_names"],
         "arms": arms,
         "pretexts": {name: _summary(ended) for name, ended in pretexts.items() if finished(ended)},
         "failures": failures,
-        "published": config.published.to_dict(),
+        "published": _published(config),
         "config": json.loads(config.to_json()),
         "environment": json.loads((first.folder / "environment.json").read_text())[-1],
     }
@@ -156,6 +97,13 @@ def describe_failure(failure: Mapping[str, Any]) -> str:
     return f"{failure['run']}: {failure['error']}"
 
 
+def _published(config: ConfigDict) -> dict[str, Any]:
+    """Published results, if they belong to the study's data set, whatever its version."""
+    names = (config.classification.data.dataset, config.published.get("dataset", ""))
+    ours, theirs = (name.partition(":")[0] for name in names)
+    return config.published.to_dict() if ours == theirs else {}
+
+
 def _summary(ended: Ended) -> dict[str, Any]:
     outcomes = finished(ended)
     tests = [outcome.test["metrics"] for outcome in outcomes]
@@ -165,6 +113,10 @@ def _summary(ended: Ended) -> dict[str, Any]:
         "std": {name: statistics.stdev(test[name] for test in tests) for name in names}
         if len(tests) > 1
         else None,
+        "standard_error": {
+            name: statistics.mean(outcome.test["standard_error"][name] for outcome in outcomes)
+            for name in names
+        },
         "chance": outcomes[0].test["chance"],
         "runs": [
             {"folder": str(outcome.folder), "test": outcome.test["metrics"]} for outcome in outcomes
@@ -180,6 +132,30 @@ def _curve(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, An
         "validation": {name: [row[name] for row in rows] for name in names},
         "training": {name: [row[f"train_{name}"] for row in rows] for name in names},
     }
+
+
+def confusions(results: Mapping[str, Any], done: Mapping[Cell, Ended]) -> dict[str, np.ndarray]:
+    """The confusion matrices of the main arms, under the settings that they chose.
+
+    Args:
+      results: from `collect`.
+      done: as `collect` takes it.
+
+    Returns:
+      int[S, K, K] by arm, a matrix for each seed.
+    """
+    matrices = {}
+    for name, arm in main_arms(results).items():
+        share = max(arm["labels"].values(), key=lambda share: share["fraction"])
+        runs = finished(done[Cell(name, share["fraction"], share["best"])])
+        matrices[name] = np.array([run.test["confusion"] for run in runs])
+    return matrices
+
+
+def error(summary: Mapping[str, Any], metric: str) -> float:
+    """The standard error of a mean: of the test set and, if there are several, of the seeds."""
+    seeds = summary["std"][metric] ** 2 / len(summary["runs"]) if summary["std"] else 0.0
+    return math.sqrt(seeds + summary["standard_error"][metric] ** 2)
 
 
 def failed_arms(results: Mapping[str, Any]) -> list[str]:

@@ -17,8 +17,8 @@ from ssljax.runs.config import changes, resolve
 from ssljax.runs.folder import recorded_config
 from ssljax.runs.lock import Busy, lock
 from ssljax.settings.errors import Diverged, InputError
+from ssljax.studies.outcomes import Failure, Outcome
 from ssljax.studies.plan import PlannedRun
-from ssljax.studies.results import Failure, Outcome
 
 _WAIT = 2  # seconds between two looks at a run that another process trains
 _FILE = "failed.json"

@@ -1,0 +1,85 @@
+"""What the arms of a study make of each class: a table and confusion matrices, as HTML."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ssljax.report import confusion_matrix
+
+_UNFOLDED = 20  # classes; a longer table is folded
+_MOST_ROWS = 100
+
+
+def section(results: Mapping[str, Any], confusions: Mapping[str, np.ndarray]) -> str:
+    """The table, and a confusion matrix for each arm.
+
+    Args:
+      results: see `ssljax.studies.results.collect`.
+      confusions: of the arms, see `ssljax.studies.results.confusions`.
+    """
+    names = results["class_names"]
+    unfolded = " open" if len(names) <= _UNFOLDED else ""
+    matrices = "".join(_matrix(arm, runs, names) for arm, runs in confusions.items())
+    return (
+        f"<details{unfolded}><summary>Accuracy within each class</summary>"
+        f"{table(names, confusions)}</details>"
+        f'<details><summary>Confusion matrices</summary><div class="row">{matrices}</div></details>'
+    )
+
+
+def table(names: Sequence[str], confusions: Mapping[str, np.ndarray]) -> str:
+    """The share of each class that each arm names right.
+
+    Args:
+      names: of the classes.
+      confusions: int[S, K, K] by arm, a matrix for each seed.
+    """
+    images = next(iter(confusions.values()))[0].sum(axis=1)
+    shown = np.sort(np.argsort(-images, kind="stable")[:_MOST_ROWS])
+    head = "".join(f'<th class="n">{html.escape(arm)}</th>' for arm in confusions)
+    lines = [f'<table><tr><th>class</th><th class="n">test images</th>{head}</tr>']
+    for index in shown:
+        lines.append(
+            f'<tr><td>{html.escape(names[index])}</td><td class="n">{images[index]:,}</td>'
+        )
+        lines += [f'<td class="n">{_accuracy(runs, index)}</td>' for runs in confusions.values()]
+        lines.append("</tr>")
+    note = (
+        "Percent of the class's test images, mean over seeds, and its 95 % interval, because they "
+        "are a sample."
+    )
+    if len(shown) < len(names):
+        note += f" The {len(shown)} most frequent of {len(names):,} classes."
+    return "".join(lines) + f'</table><p class="note">{note}</p>'
+
+
+def _accuracy(runs: np.ndarray, index: int) -> str:
+    images = int(runs[0, index].sum())
+    if not images:
+        return ""
+    share = float(runs[:, index, index].mean()) / images
+    low, high = interval(share, images)
+    return f"{100 * share:.1f} ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of `count` images, which also holds near 0 and 1."""
+    shrink = 1 / (1 + z**2 / count)
+    centre = shrink * (share + z**2 / (2 * count))
+    half = shrink * z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _matrix(arm: str, runs: np.ndarray, names: Sequence[str]) -> str:
+    png = base64.b64encode(confusion_matrix.draw(runs.mean(axis=0), names)).decode()
+    title = html.escape(arm)
+    return (
+        f'<div><h3>{title}</h3><img class="matrix" alt="confusion matrix of {title}" '
+        f'src="data:image/png;base64,{png}"></div>'
+    )

@@ -1,0 +1,76 @@
+"""How the runs of a study ended, and what follows from it for further runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssljax.methods import method_class
+from ssljax.studies.plan import Cell
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    Attributes:
+      folder: of the run.
+      test: what `evaluate` returned for the test split.
+      validation: the rows of metrics.jsonl, one per validation.
+    """
+
+    folder: pathlib.Path
+    test: dict[str, Any]
+    validation: list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A run that cannot be finished.
+
+    Attributes:
+      folder: of the run.
+      error: why, in one line.
+    """
+
+    folder: pathlib.Path
+    error: str
+
+
+Ended = Sequence[Outcome | Failure]  # the runs of a cell or a pretext task, by seed
+
+
+def choose(config: ConfigDict, ended: Mapping[str, Ended]) -> str | None:
+    """The setting with the best validation metric, at its best epoch, with the first seed.
+
+    Settings that failed with the first seed are chosen only if all did; None: all runs failed.
+    """
+    method = method_class(config.classification.method.name)
+    sign = 1 if method.best_is_max else -1
+    first = {name: finished(runs[:1]) for name, runs in ended.items()}
+    if not any(first.values()):
+        first = {name: finished(runs) for name, runs in ended.items()}
+
+    def best(name: str) -> float:
+        return max(sign * row[method.best_metric] for row in first[name][0].validation)
+
+    return max((name for name, runs in first.items() if runs), key=best, default=None)
+
+
+def finished(ended: Ended) -> list[Outcome]:
+    """The runs that did not fail."""
+    return [run for run in ended if isinstance(run, Outcome)]
+
+
+def repeated(config: ConfigDict, cell: Cell, done: Mapping[Cell, Ended]) -> set[str | None]:
+    """The settings that are run with further seeds: the first one and the chosen one."""
+    settings = {
+        other.setting: ended
+        for other, ended in done.items()
+        if (other.arm, other.fraction) == (cell.arm, cell.fraction)
+    }
+    return {next(iter(settings)), choose(config, settings)}

@@ -1,0 +1,142 @@
+"""The page of a study, of a small one that is run once."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import scipy.stats
+from PIL import Image
+
+from ssljax import study
+from ssljax.report import classes, page, tables
+from ssljax.runs.trained_model import load_run
+from ssljax.settings import config_files
+from ssljax.studies.results import chosen
+from tests.conftest import REPOSITORY
+from tests.test_study import Page
+
+
+@pytest.fixture(scope="module")
+def config(data_dir):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(REPOSITORY)
+        config = config_files.load(f"{REPOSITORY}/tests/tiny_study.py")
+        for run in (config.pretexts.puzzle, config.classification):
+            run.data.data_dir = data_dir
+        config.seeds = 2
+        yield config
+
+
+@pytest.fixture(scope="module")
+def folder(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    study.study(config, folder)
+    return folder
+
+
+@pytest.fixture
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def evaluation(results, arm, seed):
+    run = chosen(results["arms"][arm])["runs"][seed]["folder"]
+    [file] = (study.storage.path(run, "") / "evaluation").glob("*.json")
+    return json.loads(file.read_text())
+
+
+def confusions(results):
+    return {
+        arm: np.array([evaluation(results, arm, seed)["confusion"] for seed in (0, 1)])
+        for arm in results["arms"]
+    }
+
+
+def test_tables_have_the_error_of_seeds_and_of_the_test_set(results):
+    for arm in results["arms"]:
+        tests = [evaluation(results, arm, seed)["metrics"]["top1"] for seed in (0, 1)]
+        mean, spread = np.mean(tests), np.std(tests, ddof=1)
+        error = np.mean([math.sqrt(p * (1 - p) / 133) for p in tests])
+        cell = f"{100 * mean:.1f} ± {100 * spread:.1f} ± {100 * error:.1f}"
+        assert cell in tables.arms(results), arm
+    assert "± standard deviation over 2 seeds ± standard error of the test set" in tables.arms(
+        results
+    )
+
+
+def test_the_verdict_has_the_error_of_the_difference(results):
+    puzzle, random = (chosen(results["arms"][name]) for name in ("puzzle", "random"))
+    variance = sum(
+        summary["std"]["top1"] ** 2 / 2 + summary["standard_error"]["top1"] ** 2
+        for summary in (puzzle, random)
+    )
+    gain = puzzle["mean"]["top1"] - random["mean"]["top1"]
+    said = f"puzzle ends {abs(100 * gain):.1f} ± {100 * math.sqrt(variance):.1f} points "
+    assert said in page.verdict(results)
+
+
+def test_every_class_has_a_row_and_every_arm_a_matrix(folder, results):
+    text = (folder / "report.html").read_text()
+    matrices = re.findall(r'class="matrix" alt="[^"]*" src="data:image/png;base64,([^"]+)"', text)
+    assert len(matrices) == 2
+    for matrix in matrices:
+        assert min(Image.open(io.BytesIO(base64.b64decode(matrix))).size) > 300
+    table = classes.table(results["class_names"], confusions(results))
+    assert table in text
+    rows = re.findall("<tr><td>(.*?)</td>(.*?)</tr>", table)
+    assert [name for name, _ in rows] == results["class_names"]
+    runs = confusions(results)["puzzle"]
+    images = runs[0].sum(axis=1)
+    for index, (_, cells) in enumerate(rows):
+        assert f"{images[index]}</td>" in cells
+        assert f"{100 * runs[:, index, index].mean() / images[index]:.1f} (" in cells
+
+
+@pytest.mark.parametrize(("right", "images"), [(0, 188), (3, 7), (150, 150)])
+def test_the_interval_of_a_class_is_wilsons(right, images):
+    result = scipy.stats.binomtest(right, images).proportion_ci(method="wilson")
+    assert classes.interval(right / images, images) == pytest.approx(result, abs=1e-4)
+
+
+def test_puzzles_that_failed_are_beside_those_solved(folder, results, config):
+    model = load_run(results["pretexts"]["puzzle"]["runs"][0]["folder"])
+    text = (folder / "report.html").read_text()
+    captions = re.findall(r"<figcaption>(\d) of 4 right", text)
+    solved = captions.count("4")
+    assert 0 < solved < len(captions)
+    assert captions == sorted(captions, key=lambda right: right != "4")
+    assert model.run.method.num_tiles == 4
+
+
+def test_published_results_are_those_of_the_study_s_data_set(folder, config, results):
+    assert "52.2" in tables.arms(results)
+    assert "a talk" in tables.arms(results)
+    other = config.copy_and_resolve_references()
+    other.published.dataset = "deep_fashion/slides"
+    text = tables.arms(study.study(other, folder))
+    for said in ("52.2", "47.4", "a talk", "published"):
+        assert said not in text, said
+
+
+def test_the_page_is_small_and_whole(folder):
+    text = (folder / "report.html").read_text()
+    assert len(text) < 600_000
+    parsed = Page(text)
+    assert parsed.open == []
+    assert all(link.startswith(("data:image/", "#")) for link in parsed.links)
+
+
+def test_a_thousand_classes_make_a_page_that_can_be_read(results):
+    names = [f"class {index}" for index in range(1000)]
+    runs = np.random.default_rng(0).poisson(0.1, (1, 1000, 1000)) + np.eye(1000, dtype=int)
+    text = classes.section({"class_names": names}, {"random": runs})
+    assert len(text) < 1_000_000
+    assert text.count("<tr>") == 101
+    assert "The 100 most frequent of 1,000 classes." in text
+    assert "<details open" not in text
