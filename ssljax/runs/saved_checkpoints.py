@@ -159,14 +159,16 @@ class SavedCheckpoints:
 
     def _steps(self, kind: str) -> list[int]:
         """The complete ones, read from the disk without asking other processes."""
-        if not storage.is_remote(self._folder):
-            # Orbax takes a folder that may not be listed for a missing one.
-            with contextlib.suppress(FileNotFoundError):
-                os.scandir(self._folder / kind).close()
-        while True:
-            # One may be removed while they are listed.
-            with contextlib.suppress(FileNotFoundError):
-                return list(ocp.utils.checkpoint_steps(self._folder / kind))
+        folder = self._folder / kind
+        if storage.is_remote(folder):
+            return list(ocp.utils.checkpoint_steps(folder))
+        # Orbax looks at one after the other, and misses all if the run replaces them meanwhile.
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(folder) as there,
+        ):
+            return [int(entry.name) for entry in there if entry.name.isdigit()]
+        return []
 
     def _read_parts(self, kind: str, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
         return {
