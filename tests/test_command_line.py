@@ -87,7 +87,7 @@ def test_help_explains_and_needs_no_jax(module):
         (["train", "--workdir=x", "--config=configs/jigsaw.py", "--plugin=no_such_module"],
          "--plugin: no_such_module cannot be imported: ModuleNotFoundError"),
         (["prepare"], "--source is missing"),
-        (["prepare", "--source=/none", "--data_dir=/none"], "--source: /none is not a folder"),
+        (["prepare", "--source=/none", "--data_dir=/none"], "--source: there is no /none"),
     ],
 )  # fmt: skip
 def test_a_users_mistake_ends_in_one_line_and_code_2(arguments, said):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import types
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -57,6 +58,6 @@ def test_run_folders_images_and_weights(home, make_config):
     weights.export_weights("~/run", "~/weights.safetensors", "")
     assert load_alexnet("~/weights.safetensors")
     (home / "names.txt").write_text("\n".join(map(str, range(10))))
-    flags = types.SimpleNamespace(class_names="~/names.txt", dataset="x")
-    weights.main(flags, ["import", "~/weights.safetensors", "~/imported"])
+    command = [sys.executable, "-m", "ssljax.weights", "import", "~/weights.safetensors"]
+    subprocess.run([*command, "~/imported", "--class_names=~/names.txt"], check=True)
     assert (home / "imported/config.json").exists()
