@@ -29,8 +29,8 @@ def arms(results: dict[str, Any]) -> str:
     columns = [
         name for name in names if any(name in results["published"][row] for row in published)
     ]
-    head = "".join(f'<th class="n">{label(name)}</th>' for name in names)
-    beside = "".join(f'<th class="n">{label(name)}</th>' for name in columns)
+    head = "".join(f'<th class="n">{_text(label(name))}</th>' for name in names)
+    beside = "".join(f'<th class="n">{_text(label(name))}</th>' for name in columns)
     lines = [f"<table><tr><th>arm</th><th>starts from</th>{head}"]
     lines.append(f"<th>published</th>{beside}</tr>" if published else "</tr>")
     for name, arm in shown.items():
@@ -83,7 +83,7 @@ def shares(results: dict[str, Any], keys: Sequence[str]) -> str:
     """
     settings = setting_names_of(results)
     span = f' colspan="{len(settings)}"' if len(settings) > 1 else ""
-    lines = [f"<table><tr><th>arm, {label(results['metric'])}</th>"]
+    lines = [f"<table><tr><th>arm, {_text(label(results['metric']))}</th>"]
     lines += [f'<th class="n"{span}>{100 * float(key):g} %</th>' for key in reversed(keys)]
     lines.append("</tr>")
     if len(settings) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -171,6 +172,9 @@ def check_study_config(config: ConfigDict) -> None:
         )
     if not config.arms:
         raise InputError("arms: a study needs at least one")
+    for group in ("pretexts", "arms", "settings"):
+        for name in config[group]:
+            _check_name(group, name)
     for name, run in _runs(config):
         try:
             check_train_config(run)
@@ -190,6 +194,17 @@ def check_study_config(config: ConfigDict) -> None:
     _check_published(config.published)
     for name, arm in config.arms.items():
         _check_arm(config, name, arm)
+
+
+def _check_name(group: str, name: str) -> None:
+    """Checks a name that becomes a part of a folder's name."""
+    if not re.fullmatch(r"[^\W_][\w +-]{0,49}", name):
+        raise InputError(
+            f"{group}: {name!r} cannot be a name: use up to 50 letters, digits, blanks and _+-, "
+            "and begin with a letter or a digit"
+        )
+    if group == "pretexts" and name in ("random", "weights_file"):
+        raise InputError(f"pretexts: {name!r} cannot be a name: arms start from it already")
 
 
 def _published_rows(published: Mapping[str, Any]) -> dict[str, Any]:
