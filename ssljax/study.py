@@ -83,6 +83,7 @@ def _preflight(config: ConfigDict) -> None:
     from ssljax.runs.config import resolve
     from ssljax.runs.contamination import check_apart
     from ssljax.runs.run import open_run
+    from ssljax.studies import plan
     from ssljax.training.run_step import check_buildable
 
     def shapes(run_config: ConfigDict) -> Any:
@@ -95,7 +96,10 @@ def _preflight(config: ConfigDict) -> None:
         check_apart(pretext, config.classification)
     if any(arm.start == "weights_file" for arm in config.arms.values()):
         starts["weights_file"] = transfer.load_alexnet(config.weights_file)
-    params = shapes(config.classification)
+    downstream = config.classification.copy_and_resolve_references()
+    smallest = min(cell.fraction for cell in plan.cells(config))
+    downstream.data.label_fraction = min(smallest, downstream.data.label_fraction)
+    params = shapes(downstream)
     for name, arm in config.arms.items():
         try:
             paths.match(arm.frozen_layers, paths.flatten(params), "frozen_layers")

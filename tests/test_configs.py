@@ -73,9 +73,11 @@ def one_step_runs():
                 select(run, "model", "small_net")
             run.schedule.warmup_epochs = min(run.schedule.warmup_epochs, 1.0)
             if run.data.dataset.startswith("deep_fashion"):
-                run.batch_size = 32  # the generated folder has no more images
+                run.batch_size = 8  # the generated folder has few images
+                run.data.train_split += "[:8]"
             else:
                 run.data.dataset = "fashion_mnist_10k"
+                run.batch_size = min(run.batch_size, 64)
                 run.data.train_split = "images[:64]"
                 run.data.validation_split = run.data.test_split = "images[64:96]"
             runs.setdefault(run.to_json(sort_keys=True), pytest.param(run, id=f"{name} {part}"))

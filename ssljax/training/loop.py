@@ -22,7 +22,6 @@ from ml_collections import ConfigDict
 from ssljax.data import pipeline
 from ssljax.data.cache import open_images
 from ssljax.data.readers import reader_processes
-from ssljax.data.subset import label_fraction
 from ssljax.devices import processes
 from ssljax.devices.signals import Interruption
 from ssljax.files import storage
@@ -36,6 +35,7 @@ from ssljax.training.progress import duration, opening
 from ssljax.training.run_step import make_run_step
 from ssljax.training.start import start
 from ssljax.training.training_log import TrainingLog
+from ssljax.training.training_records import say_repeated, training_records
 from ssljax.training.validation import Evaluator
 
 
@@ -68,7 +68,7 @@ def train(
         run = open_run(resolve(config, recorded_config(folder)))
         config, method = run.config, run.method
         data = config.data
-        records = label_fraction(run.records(data.train_split), data.label_fraction, config.seed)
+        records = training_records(run)
         validation_records = run.records(data.validation_split)
         steps_per_epoch = -(-len(records) // config.batch_size)
         total_steps = config.epochs * steps_per_epoch
@@ -116,6 +116,8 @@ def train(
             ),
             parallelism.put,
         )
+        if step < total_steps:
+            say_repeated(run, records)
         if step == total_steps:
             processes.say(f"{folder} is trained to step {step} already")
         elif step:

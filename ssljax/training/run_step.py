@@ -16,6 +16,7 @@ from ssljax.training import schedules
 from ssljax.training.optimizers import make_optimizer
 from ssljax.training.state import TrainState, initial_state
 from ssljax.training.step import make_train_step
+from ssljax.training.training_records import training_records
 
 # Initialisation runs once, in milliseconds; XLA would take seconds to optimise its random numbers.
 _COMPILE_FAST = {"xla_backend_optimization_level": 0}
@@ -105,7 +106,8 @@ def check_buildable(run: Run) -> None:
       InputError: whatever is wrong with the config or the data.
     """
     data = run.config.data
-    for split in (data.train_split, data.validation_split, data.test_split):
+    training_records(run)
+    for split in (data.validation_split, data.test_split):
         run.records(split)
     step = make_run_step(run, steps_per_epoch=1)
     jax.eval_shape(step.initial_state)  # patterns that match no parameter are named here

@@ -24,6 +24,7 @@ class Evaluator:
         # number of devices here, which may be another one than in training.
         config, devices = run.config, jax.device_count()
         micro_batch = -(-config.batch_size // config.gradient_accumulation_steps)
+        micro_batch = min(micro_batch, len(images))
         self._batch_size = -(-micro_batch // devices) * devices
         self._parallelism = Parallelism(config.parallelism, self._batch_size)
         self._step = self._parallelism.evaluation_step(make_evaluation_step(run))
