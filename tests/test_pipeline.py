@@ -12,6 +12,7 @@ from ssljax.data.records import open_records
 from ssljax.methods import make_method
 from ssljax.methods.method import DataSpec
 from ssljax.settings.errors import InputError
+from tests import labelled_set
 from tests.deep_fashion_folder import prepare_deep_fashion, write_folder
 
 pytestmark = pytest.mark.quick
@@ -124,21 +125,26 @@ def test_processes_read_the_parts_of_the_same_global_batches(records, monkeypatc
     assert_same(together, alone)
 
 
-def test_a_record_that_cannot_be_decoded_is_named(records):
-    class Broken:
-        name, class_names = "broken, split train", ()
+@pytest.mark.parametrize("cache", ["", "ram"])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"no image", r"record 2 \('img/cats/3.jpg'\): its format is not one of JPEG"),
+        (b"\xff\xd8\xff", r"record 2 \('img/cats/3.jpg'\): "),
+        (None, "record 2 holds no image"),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_named_by_its_file(tmp_path, data, said, cache):
+    names = [f"img/cats/{index + 1}.jpg" for index in range(8)]
+    labelled_set.write(tmp_path, "cats", [0] * 8, files={2: data}, names=names)
+    records = open_records("cats", "images", str(tmp_path))
 
-        def __len__(self):
-            return 4
+    def read_all():
+        [source] = open_images(cache, records, size=32, decoding="exact")
+        list(pipeline.batches(source, METHOD.draw, batch_size=4, epochs=1, seed=0, train=False))
 
-        def read(self, indices):
-            return [
-                (data[:200] if index == 2 else data, label)
-                for index, (data, label) in zip(indices, records.read(indices), strict=True)
-            ]
-
-    with pytest.raises(InputError, match="broken, split train: record 2"):
-        read(Broken())
+    with pytest.raises(InputError, match=f"cats, split images: {said}"):
+        read_all()
 
 
 def test_prefetch_keeps_order_and_counts_waiting():

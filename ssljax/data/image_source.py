@@ -32,5 +32,5 @@ class ImageSource(Decoder):
         return self.records.read(records)
 
     def not_decoded(self, record: int, error: Exception) -> InputError:
-        """The error for a record that cannot be decoded; it names the record."""
-        return InputError(f"{self.records.name}: record {record}: {error}")
+        """The error for a record that cannot be decoded; it names the record and its file."""
+        return InputError(f"{self.records.name}: {self.records.where(record)}: {error}")

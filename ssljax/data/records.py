@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from ssljax.data.array_record import ArrayRecordFiles
@@ -19,6 +20,7 @@ from ssljax.data.prepared import open_prepared
 from ssljax.settings.errors import InputError
 
 NO_LABEL = -1
+_FILE_NAMES = ("filename", "file_name", "image/filename")  # features with the name of the file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +62,10 @@ class Records:
         """
         found = []
         for index in indices:
-            place = index if self.chosen is None else int(self.chosen[index])
-            image, label = self._parse(self.source[place])
+            try:
+                image, label = self._parse(self._example(index))
+            except (DecodeError, IndexError) as error:
+                raise InputError(f"{self.name}: record {index} holds no image") from error
             if not 0 <= label < len(self.class_names):
                 if self.needs_labels:
                     raise InputError(f"{self.name}: {self._unusable(index, label)}")
@@ -90,7 +94,9 @@ class Records:
 
     def _unusable(self, index: int, label: int) -> str:
         has = "no label (-1)" if label == NO_LABEL else f"the label {label}"
-        return f"record {index} has {has}, and the classes are 0 to {len(self.class_names) - 1}"
+        return (
+            f"{self.where(index)} has {has}, and the classes are 0 to {len(self.class_names) - 1}"
+        )
 
     def labels(self) -> np.ndarray:
         """int64[N]: the label of every record as it is stored, or -1.
@@ -129,6 +135,18 @@ class Records:
             return digest(self._parse(example)[0])
         except ImageError as error:
             raise InputError(f"{self.name}: an image cannot be decoded: {error}") from error
+
+    def where(self, index: int) -> str:
+        """A record for messages: its number, and the name of its file if the data set has it."""
+        features = tf_example_pb2.Example.FromString(self._example(index)).features.feature
+        for key in _FILE_NAMES:
+            if key in features and features[key].bytes_list.value:
+                name = features[key].bytes_list.value[0].decode(errors="replace")
+                return f"record {index} ({name!r})"
+        return f"record {index}"
+
+    def _example(self, index: int) -> bytes:
+        return self.source[index if self.chosen is None else int(self.chosen[index])]
 
     def _label(self, example: bytes) -> int:
         return self._parse(example)[1]
