@@ -47,7 +47,7 @@ def run_sgd(config, mode: str, count: int, accumulation: int = 1) -> dict[str, n
     results["gradient_norm"] = np.asarray(sums["gradient_norm"][0])
     evaluate = parallelism.evaluation_step(make_evaluation_step(run))
     sums, outputs = evaluate(state.weights(), parallelism.put(batch))
-    results |= {f"metric {name}": np.asarray(total) for name, (total, _) in sums.items()}
+    results |= {f"metric {name}": np.asarray(total) for name, (total, *_) in sums.items()}
     state = jax.device_get(state.weights())
     for part in ("params", "stats", "teacher", "memory"):
         results |= {f"{part} {path}": leaf for path, leaf in paths.flatten(state[part]).items()}
