@@ -122,6 +122,8 @@ def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
 
     own = read_config(workdir).data.dataset == result["dataset"]
     path = result_path(workdir, result["split"], result["step"], "" if own else result["dataset"])
+    if path.parent.is_symlink():
+        raise InputError(f"{path.parent} is a link, so results would be written elsewhere")
     try:
         path.parent.mkdir(exist_ok=True)
         storage.write_json(path, result)

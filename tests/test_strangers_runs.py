@@ -111,6 +111,26 @@ def test_the_embedded_data_set_is_prepared_in_the_users_own_folder(
     assert named["metrics"] == result["metrics"]
 
 
+def test_results_go_through_no_link(classification_run, tmp_path):
+    workdir = shutil.copytree(classification_run, tmp_path / "run")
+    shutil.rmtree(workdir / "evaluation", ignore_errors=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    result = {"dataset": "fashion_mnist_10k", "split": "images[300:433]", "step": 14}
+    (workdir / "evaluation").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="evaluation is a link"):
+        evaluate.save(result, workdir)
+    (workdir / "evaluation").unlink()
+    (workdir / "evaluation").mkdir()
+    path = evaluate.result_path(workdir, result["split"], result["step"])
+    (elsewhere / "file").write_text("kept")
+    path.with_name(f"{path.name}.tmp").symlink_to(elsewhere / "file")
+    path.symlink_to(elsewhere / "file")
+    evaluate.save(result, workdir)
+    assert (elsewhere / "file").read_text() == "kept"
+    assert json.loads(path.read_text()) == result
+
+
 @pytest.mark.parametrize(
     ("file", "change", "said"),
     [

@@ -115,7 +115,9 @@ def write(file: pathlib.Path, data: bytes) -> None:
             raise OSError(errno.EIO, _first_line(error), str(file)) from error
         return
     scratch = file.with_name(file.name + ".tmp")
-    scratch.write_bytes(data)
+    scratch.unlink(missing_ok=True)
+    with open(scratch, "xb") as new:  # follows no link that is there, as in a stranger's folder
+        new.write(data)
     os.replace(scratch, file)
 
 
