@@ -94,7 +94,7 @@ def test_evaluating_refuses_them(config, tmp_path, bad, labels_are_kept):
 def test_labels_are_checked_when_read_where_none_can_be_kept(config, tmp_path, monkeypatch):
     """As in a bucket, where checking all labels would read all images."""
     labelled_set.write(tmp_path / "tfds", "numbers", [*GOOD, 11])
-    monkeypatch.setattr("ssljax.data.labels.os.access", lambda path, mode: False)
+    monkeypatch.setattr("ssljax.data.beside.os.access", lambda path, mode: False)
     with pytest.raises(InputError, match="numbers, split images: record 40 has the label 11"):
         train(config, tmp_path / "run")
     assert not kept(tmp_path / "tfds")
