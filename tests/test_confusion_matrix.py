@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -31,26 +32,33 @@ HOSTILE = (
 def result(classes, names=None):
     rng = np.random.default_rng(0)
     return {
-        "split": "test", "checkpoint": "best", "step": 7, "examples": 10, "metrics": {},
+        "dataset": "fashion_mnist_10k", "split": "test", "checkpoint": "best", "step": 7, "examples": 10, "metrics": {},
         "chance": {}, "class_names": names or [f"class {k}" for k in range(classes)],
         "confusion": rng.integers(0, 5, (classes, classes)).tolist(),
     }  # fmt: skip
 
 
+@pytest.fixture
+def run(classification_run, tmp_path):
+    """A run folder without results."""
+    shutil.copy(classification_run / "config.json", tmp_path)
+    return tmp_path
+
+
 @pytest.mark.parametrize("classes", [2, 50, 365, 1000])
-def test_the_image_is_bounded_whatever_the_number_of_classes(tmp_path, classes):
-    evaluate.save(result(classes), tmp_path)
-    with Image.open(tmp_path / "evaluation/test-step-7.png") as image:
+def test_the_image_is_bounded_whatever_the_number_of_classes(run, classes):
+    evaluate.save(result(classes), run)
+    with Image.open(run / "evaluation/test-step-7.png") as image:
         assert 300 < image.size[0] <= 2000
         assert 300 < image.size[1] <= 2000
-    assert (tmp_path / "evaluation/test-step-7.png").stat().st_size < 2**20
+    assert (run / "evaluation/test-step-7.png").stat().st_size < 2**20
 
 
-def test_the_numbers_are_kept_if_the_image_cannot_be_written(tmp_path):
-    (tmp_path / "evaluation/test-step-7.png").mkdir(parents=True)
+def test_the_numbers_are_kept_if_the_image_cannot_be_written(run):
+    (run / "evaluation/test-step-7.png").mkdir(parents=True)
     with pytest.raises(InputError, match="cannot write"):
-        evaluate.save(result(3), tmp_path)
-    assert json.loads((tmp_path / "evaluation/test-step-7.json").read_text()) == result(3)
+        evaluate.save(result(3), run)
+    assert json.loads((run / "evaluation/test-step-7.json").read_text()) == result(3)
 
 
 @pytest.mark.filterwarnings("error")

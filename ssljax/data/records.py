@@ -202,12 +202,6 @@ def open_records(
     return Records(where, names.get(label_key, ()), source, image_key, label_key, write)
 
 
-def keep_labels(dataset: str, data_dir: str = "") -> None:
-    """Writes the labels of a prepared data set next to its records, see `ssljax.data.labels`."""
-    for split in open_prepared(dataset, data_dir).splits:
-        open_records(dataset, split, data_dir).labels()
-
-
 def _check_feature(
     setting: str, dataset: str, kind: str, key: str, fitting: Collection[str]
 ) -> None:
