@@ -32,7 +32,8 @@ HOSTILE = (
 def result(classes, names=None):
     rng = np.random.default_rng(0)
     return {
-        "dataset": "fashion_mnist_10k", "split": "test", "checkpoint": "best", "step": 7, "examples": 10, "metrics": {},
+        "dataset": "fashion_mnist_10k", "split": "test", "checkpoint": "best", "step": 7,
+        "examples": 10, "metrics": {},
         "chance": {}, "class_names": names or [f"class {k}" for k in range(classes)],
         "confusion": rng.integers(0, 5, (classes, classes)).tolist(),
     }  # fmt: skip
