@@ -21,7 +21,7 @@ from tests.shell import CTRL_C, Shell
 
 FIRST, SECOND = ("Quick start", "Train, continue, evaluate"), ("Methods",)
 TINY = {
-    "epochs": "1", "model.width": "0.0625", "data.train_split": "images[:128]",
+    "epochs": "1", "batch_size": "8", "model.width": "0.0625", "data.train_split": "images[:128]",
     "data.validation_split": "images[128:192]", "data.test_split": "images[192:256]",
 }  # fmt: skip
 
