@@ -66,7 +66,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
 
 
 def _what_is_there(folder: pathlib.Path) -> str:
-    """For messages: why a folder is none of a run, and which runs are inside."""
+    """For messages: why a folder is not a run folder, and which runs are in it."""
     if not folder.is_dir():
         return "there is no such folder"
     configs = [*folder.glob("*/config.json"), *folder.glob("*/*/config.json")]
