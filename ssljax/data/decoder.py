@@ -10,7 +10,7 @@ from ssljax.data import images
 
 
 class Decoder:
-    """Decodes images and cuts squares out of them, as `config.data.decoding` says.
+    """Decodes images and cuts squares from them, in the way that `config.data.decoding` names.
 
     Attributes:
       size: the side of the squares, in pixels.
