@@ -68,6 +68,27 @@ def arguments(description: str, *flags: str, rounds: int = 5) -> argparse.Argume
     return parser
 
 
+def run_command(python: str, *arguments: str) -> tuple[float, float]:
+    """Runs `python -m` with these arguments.
+
+    Args:
+      python: the interpreter.
+      *arguments: the module and its arguments.
+
+    Returns:
+      The seconds, including the start of the interpreter, and the peak memory in MiB.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [python, "-m", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        code = os.waitstatus_to_exitcode(status)
+        raise SystemExit(f"{' '.join(arguments)} ended with exit code {code}")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
 class Process:
     """A contender in its own process.
 

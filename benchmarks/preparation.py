@@ -1,14 +1,13 @@
 """Measures `prepare` on a folder of small photographs against a plain loop and FFCV's writer.
 
-python -m benchmarks.preparation [--images=16384]
+python -m benchmarks.preparation [--images=16384] [--python=ffcv=VENV/bin/python]
 
 The plain loop copies the bytes of the files into one ArrayRecord file, in the order of their names;
-it checks, divides and shuffles nothing. FFCV's writer runs where FFCV is installed.
+it checks, divides and shuffles nothing. FFCV's writer runs with the interpreter given for it.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pathlib
 import shutil
@@ -16,7 +15,6 @@ import statistics
 import sys
 
 from benchmarks import contenders
-from benchmarks.commands import run
 from benchmarks.photographs import photograph
 
 CLASSES = 10
@@ -64,26 +62,27 @@ def main() -> None:
     options = parser.parse_args()
     folder = pathlib.Path(options.folder)
     target = folder / "target"
+    pythons = dict(item.split("=", 1) for item in options.python)
     rows: dict[str, list[tuple[float, float]]] = {}
     counts: dict[str, int] = {}
     for _ in range(options.rounds):
         for images in (options.images // 4, options.images):
             source = write_photographs(folder, images)
             commands = {
-                f"prepare, {images:,} images": [
-                    "ssljax.prepare", f"--source={source}", "--name=x", f"--data_dir={target}",
-                ],
-                f"plain loop, {images:,} images": [
-                    "benchmarks.preparation", "plain", str(source), str(target / "records"),
+                "prepare": [
+                    sys.executable, "ssljax.prepare", f"--source={source}", "--name=x",
+                    f"--data_dir={target}",
                 ],
             }  # fmt: skip
-            if importlib.util.find_spec("ffcv"):
-                commands[f"FFCV's writer, {images:,} images"] = [
-                    "benchmarks.preparation", "ffcv", str(source), str(target / "records"),
-                ]  # fmt: skip
-            for name, command in commands.items():
+            for name in ("plain", "ffcv"):
+                if python := pythons.get(name, "" if name == "ffcv" else sys.executable):
+                    commands[NAMES[name]] = [
+                        python, "benchmarks.preparation", name, str(source), str(target / "records")
+                    ]  # fmt: skip
+            for command, words in commands.items():
+                name = f"{command}, {images:,} images"
                 target.mkdir()
-                rows.setdefault(name, []).append(run(*command))
+                rows.setdefault(name, []).append(contenders.run_command(*words))
                 counts[name] = images
                 shutil.rmtree(target)
     print(f"\n{contenders.machine()}\n")
@@ -94,6 +93,7 @@ def main() -> None:
         print(f"| {name} | {seconds:.1f} | {counts[name] / seconds:,.0f} | {memory:,.0f} |")
 
 
+NAMES = {"plain": "plain loop", "ffcv": "FFCV's writer"}
 CONTENDERS = {"plain": plain_loop, "ffcv": ffcv_writer}
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from ssljax.data.decoder import Decoder
 from ssljax.settings.errors import InputError
 
 ImageLike = str | pathlib.Path | bytes | Image.Image | np.ndarray
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 
 def several(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
@@ -41,11 +40,13 @@ def find(names: Iterable[str]) -> list[pathlib.Path]:
         inside = [
             file
             for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in SUFFIXES
+            if file.suffix.lower() in image_files.SUFFIXES
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]
         if not inside:
-            raise InputError(f"{name}: the folder has no image files ({', '.join(SUFFIXES)})")
+            raise InputError(
+                f"{name}: the folder has no image files ({', '.join(image_files.SUFFIXES)})"
+            )
         found += inside
     return found
 

@@ -6,11 +6,15 @@ resize that is antialiased when it shrinks.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import (
     BmpImagePlugin,
+    ExifTags,
     GifImagePlugin,
     Image,
     ImageOps,
@@ -33,6 +37,10 @@ FORMATS = tuple(
     )
 )
 
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp")  # of such files
+_HUGE = 2**25  # pixels
+_one_at_a_time = threading.Lock()
+
 
 class ImageError(ValueError):
     """The bytes are not an image that can be read."""
@@ -47,10 +55,38 @@ def decode(data: bytes) -> Image.Image:
     Raises:
       ImageError: the bytes are not an image, are truncated, or hold more pixels than Pillow allows.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with _errors(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        huge = image.width * image.height > _HUGE
+        # Several huge images at a time would not fit in memory.
+        with _one_at_a_time if huge else contextlib.nullcontext():
             image.load()
             return upright_rgb(image)
+
+
+def measure_jpeg(data: bytes, scale: int) -> tuple[int, int]:
+    """The width and height of a JPEG file, upright, after decoding it at 1/scale of its size.
+
+    Args:
+      data: of the file.
+      scale: 1, 2, 4 or 8.
+
+    Raises:
+      ImageError: see `decode`.
+    """
+    with _errors(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        width, height = image.size
+        image.draft(None, (max(1, width // scale), max(1, height // scale)))
+        image.load()
+        upright_rgb(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        return (height, width) if turned else (width, height)
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Turns whatever Pillow raises into an ImageError."""
+    try:
+        yield
     except UnidentifiedImageError as error:
         raise ImageError(f"its format is not one of {', '.join(FORMATS)}") from error
     except Exception as error:  # on damaged files Pillow's readers raise many kinds of errors

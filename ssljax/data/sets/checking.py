@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import numpy as np
 from tqdm import tqdm
 
 from ssljax.data import fast_images, images
@@ -83,12 +84,16 @@ def _check(item: Item, max_side: int) -> tuple[Row, bytes | None]:
     if fault is None:
         try:
             data = item.read()
-            pixels = fast_images.decode(data, strict=True)  # Pillow decides on faults
-            width, height = images.dimensions(pixels)
             jpeg = data.startswith(b"\xff\xd8")
+            pixels = None if jpeg else np.asarray(images.decode(data))
+            width, height = (
+                fast_images.measure_jpeg(data) if pixels is None else images.dimensions(pixels)
+            )
             number = digest(data, pixels)
             if max_side and max(width, height) > max_side:
-                kept = shrink(pixels, max_side, jpeg)
+                kept = shrink(
+                    fast_images.decode(data) if pixels is None else pixels, max_side, jpeg
+                )
         except FileNotFoundError:
             fault = "is missing"
         except OSError as error:

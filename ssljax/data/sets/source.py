@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ssljax.data import images
 from ssljax.settings.errors import InputError
 
 SPLITS = {
@@ -23,7 +24,7 @@ SPLITS = {
 }  # fmt: skip
 # The second line has formats that ssljax does not decode; they are counted as bad images.
 SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp",
+    *images.SUFFIXES,
     ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl",
 )  # fmt: skip
 
