@@ -32,12 +32,13 @@ def digest(data: bytes, pixels: np.ndarray | None = None) -> int:
     Raises:
       ImageError: the file cannot be decoded, which is only tried for formats without loss.
     """
+    hashed = hashlib.blake2b(digest_size=8)
     if data.startswith(_LOSSLESS):
         pixels = np.asarray(images.decode(data)) if pixels is None else pixels
-        content = struct.pack(">II", *pixels.shape[:2]) + pixels.tobytes()
+        hashed.update(struct.pack(">II", *pixels.shape[:2]))
+        hashed.update(np.ascontiguousarray(pixels).data)  # not a copy, since images may be huge
     else:
-        content = _without_metadata(data)
-    hashed = hashlib.blake2b(content, digest_size=8)
+        hashed.update(_without_metadata(data))
     return int.from_bytes(hashed.digest(), signed=True)
 
 
