@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "evaluates a checkpoint on a split",
     "study": "runs pretext tasks and the arms that start from them, and writes a report",
     "predict": "names what is in images",
+    "features": "writes the features of images",
     "weights": "converts weights from and to PyTorch",
     "compile": "tells what a training step needs, also for TPUs, without one",
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import pathlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def predictions(
-    model: TrainedModel, files: Iterable[pathlib.Path], top: int = 5
-) -> Iterator[tuple[pathlib.Path, Classes | InputError]]:
+    model: TrainedModel, files: Iterable[str], top: int = 5
+) -> Iterator[tuple[str, Classes | InputError]]:
     """Classifies files, a batch at a time.
 
     Yields:
@@ -64,7 +63,7 @@ def main(arguments: flags.FlagValues, images: list[str]) -> None:
             bad += 1
             say(f"ssljax-predict: {classes}")
         if arguments.json:
-            show(json.dumps({"image": str(file), **_result(classes)}))
+            show(json.dumps({"image": file, **_result(classes)}))
         elif not isinstance(classes, InputError):
             named = "  ".join(f"{name} {probability:.1%}" for name, probability in classes)
             show(f"{file}: {named}")

@@ -19,6 +19,29 @@ if TYPE_CHECKING:
     from ssljax.runs.run import Run
 
 
+def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
+    """Trains a run, or continues it where an earlier call on the same folder stopped.
+
+    It does what the command does, with the devices that this process has.
+
+    Args:
+      config: from `ssljax.load_config` or `ssljax.train_config`.
+      workdir: the run folder; it is created if needed.
+
+    Returns:
+      The run as it was built; its results are in the folder.
+
+    Raises:
+      InputError: something is wrong with the config, the data or the folder.
+      Diverged: the loss is not finite.
+      TrainingFailed: a checkpoint cannot be written.
+      Interrupted: Ctrl-C, SIGTERM or SIGHUP came; a checkpoint was saved.
+    """
+    from ssljax.training import loop
+
+    return loop.train(config, workdir)
+
+
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Trains, or continues the run of the folder."""
     no_arguments(positional)
@@ -26,7 +49,6 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     from ssljax.devices.compilation_cache import keep_programs
     from ssljax.runs.config import check_train_config, complete, cpu_devices
     from ssljax.runs.folder import recorded_config
-    from ssljax.training.loop import train
 
     config = complete(arguments.config)
     check_train_config(config)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ssljax import evaluate, load_run
+from ssljax import load_run
+from ssljax.evaluate import evaluate
 from ssljax.runs.config import resolve
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.run import open_run
@@ -74,13 +75,13 @@ def test_a_study_checks_every_share_before_it_trains(data_dir, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_a_small_split_is_evaluated_in_a_batch_of_its_size(config, tmp_path):
+def test_a_small_split_is_evaluated_in_a_batch_of_the_usual_size(config, tmp_path):
     config.data.train_split = "images[:64]"
     config.data.validation_split = "images[300:310]"
     train(config, tmp_path / "run")
     [validated] = [row for row in read_metrics(tmp_path / "run") if row["kind"] == "validation"]
     model = load_run(tmp_path / "run")
     [(batch, _, _)] = Evaluator(model.run, model.run.images("images[300:310]")).batches(model.parts)
-    assert batch["mask"].tolist() == [True] * 10 + [False] * 2  # for four devices
-    result = evaluate.evaluate(tmp_path / "run", split="images[300:310]")
+    assert batch["mask"].tolist() == [True] * 10 + [False] * 22
+    result = evaluate(tmp_path / "run", split="images[300:310]")
     assert result["metrics"]["loss"] == pytest.approx(validated["loss"], rel=1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssljax import evaluate
+from ssljax.evaluate import save
 from ssljax.report import confusion_matrix, curves
 from ssljax.report.curves import Curve
 from ssljax.settings.errors import InputError
@@ -48,7 +48,7 @@ def run(classification_run, tmp_path):
 
 @pytest.mark.parametrize("classes", [2, 50, 365, 1000])
 def test_the_image_is_bounded_whatever_the_number_of_classes(run, classes):
-    evaluate.save(result(classes), run)
+    save(result(classes), run)
     with Image.open(run / "evaluation/test-step-7.png") as image:
         assert 300 < image.size[0] <= 2000
         assert 300 < image.size[1] <= 2000
@@ -58,7 +58,7 @@ def test_the_image_is_bounded_whatever_the_number_of_classes(run, classes):
 def test_the_numbers_are_kept_if_the_image_cannot_be_written(run):
     (run / "evaluation/test-step-7.png").mkdir(parents=True)
     with pytest.raises(InputError, match="cannot write"):
-        evaluate.save(result(3), run)
+        save(result(3), run)
     assert json.loads((run / "evaluation/test-step-7.json").read_text()) == result(3)
 
 

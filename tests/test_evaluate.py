@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssljax import evaluate, load_run
+from ssljax import load_run
 from ssljax.data import images
 from ssljax.data.order import record_rng
+from ssljax.evaluate import describe, evaluate, result_path, save
 from ssljax.models.network import variables
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
@@ -36,8 +37,8 @@ def one_by_one(model, split):
 
 
 def test_classification_equals_a_plain_loop(classification_run):
-    result = evaluate.evaluate(classification_run)
-    evaluate.save(result, classification_run)
+    result = evaluate(classification_run)
+    save(result, classification_run)
     model = load_run(classification_run)
     outputs, labels, _ = one_by_one(model, "images[300:433]")
     assert result["examples"] == 133  # which neither 32 nor 4 devices divide
@@ -67,7 +68,7 @@ def test_classification_equals_a_plain_loop(classification_run):
 
 
 def test_a_pretext_run_equals_a_plain_loop(pretext_run):
-    result = evaluate.evaluate(pretext_run, split="images[300:350]", checkpoint="latest")
+    result = evaluate(pretext_run, split="images[300:350]", checkpoint="latest")
     outputs, _, draws = one_by_one(load_run(pretext_run), "images[300:350]")
     errors, placed, solved = [], [], []
     for row, draw in zip(outputs, draws, strict=True):
@@ -87,41 +88,41 @@ def test_a_pretext_run_equals_a_plain_loop(pretext_run):
 
 
 def test_the_table_puts_chance_beside_each_metric(classification_run):
-    text = evaluate.describe(evaluate.evaluate(classification_run))
+    text = describe(evaluate(classification_run))
     assert re.search(r"top3 +0\.\d{4} +0\.\d{4} +0\.\d{4}\n", text)
     assert "133 examples, best checkpoint" in text
 
 
 def test_checkpoints_are_found_by_name_and_step(classification_run):
-    assert evaluate.evaluate(classification_run, checkpoint="14")["step"] == 14
+    assert evaluate(classification_run, checkpoint="14")["step"] == 14
     with pytest.raises(InputError, match=r"no checkpoint '13' in .*latest \(step 14\)"):
-        evaluate.evaluate(classification_run, checkpoint="13")
+        evaluate(classification_run, checkpoint="13")
 
 
 def test_what_is_no_run_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="is not a run folder: it has no config.json"):
-        evaluate.evaluate(tmp_path)
+        evaluate(tmp_path)
     (tmp_path / "config.json").write_text("[1")
     with pytest.raises(InputError, match="config.json cannot be read"):
-        evaluate.evaluate(tmp_path)
+        evaluate(tmp_path)
 
 
 def test_a_method_without_classes_or_chance_is_evaluated(make_config, tmp_path):
     config = make_config("follow,small_net")
     config.epochs = 1
     train(config, tmp_path)
-    result = evaluate.evaluate(tmp_path)
+    result = evaluate(tmp_path)
     assert "confusion" not in result
     assert result["chance"] == {}
-    assert re.search(r"(?m)^size +0\.\d{4} +0\.\d{4}$", evaluate.describe(result))
+    assert re.search(r"(?m)^size +0\.\d{4} +0\.\d{4}$", describe(result))
 
 
 def test_a_long_split_has_a_file_of_its_own(classification_run):
     parts = [f"images[{start}:{start + 2}]" for start in range(300, 400, 2)]
     paths = []
     for split in ("+".join(parts), "+".join(parts[:-1])):
-        result = evaluate.evaluate(classification_run, split)
-        evaluate.save(result, classification_run)
-        paths.append(evaluate.result_path(classification_run, split, result["step"]))
+        result = evaluate(classification_run, split)
+        save(result, classification_run)
+        paths.append(result_path(classification_run, split, result["step"]))
         assert json.loads(paths[-1].read_text()) == result
     assert paths[0] != paths[1]

@@ -8,8 +8,10 @@ import sys
 import pytest
 from PIL import Image
 
-from ssljax import evaluate, load_run, prepare, weights
+from ssljax import load_run, weights
 from ssljax.data.prepared import open_prepared
+from ssljax.evaluate import evaluate, save
+from ssljax.prepare import prepare
 from ssljax.runs.run import open_class_names
 from ssljax.runs.transfer import load_alexnet, load_source
 from ssljax.settings import config_files
@@ -37,8 +39,8 @@ def test_data_folders(home):
     assert len(open_class_names(config)) == 10
     assert (home / "data/fashion_mnist_10k").is_dir()
     write_folder(home / "source", images=20, longest=80)
-    prepare.prepare("~/source", data_dir="~/prepared")
-    prepare.prepare("~/source", data_dir="~/prepared")  # finds it
+    prepare("~/source", data_dir="~/prepared")
+    prepare("~/source", data_dir="~/prepared")  # finds it
     assert (home / "prepared/deep_fashion/slides").is_dir()
     assert open_prepared("deep_fashion/slides", "~/prepared").splits["test"].num_examples
 
@@ -50,7 +52,7 @@ def test_run_folders_images_and_weights(home, make_config):
     train(config, "~/run")
     config.init_from = "~/run"
     assert load_source(config).origin.startswith(str(home / "run"))
-    evaluate.save(evaluate.evaluate("~/run", data_dir="~/data"), "~/run")
+    save(evaluate("~/run", data_dir="~/data"), "~/run")
     assert list((home / "run/evaluation").iterdir())
     Image.new("RGB", (80, 80)).save(home / "image.png")
     assert load_run("~/run").outputs(["~/image.png"]).shape == (1, 10)

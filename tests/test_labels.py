@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from ssljax import evaluate
 from ssljax.data.records import NO_LABEL, open_records
 from ssljax.data.subset import label_fraction
+from ssljax.evaluate import evaluate
 from ssljax.settings.errors import InputError
 from ssljax.study import study
 from ssljax.training.loop import train
@@ -86,9 +86,9 @@ def test_evaluating_refuses_them(config, tmp_path, bad, labels_are_kept):
     if not labels_are_kept:
         file.unlink()
     with pytest.raises(InputError, match=rf"record 40 has {BAD[bad]}.* are 0 to 9"):
-        evaluate.evaluate(tmp_path / "run")
+        evaluate(tmp_path / "run")
     assert (len(kept(tmp_path / "tfds")) == 1) == labels_are_kept
-    assert evaluate.evaluate(tmp_path / "run", split="images[:40]")["examples"] == 40
+    assert evaluate(tmp_path / "run", split="images[:40]")["examples"] == 40
 
 
 def test_labels_are_checked_when_read_where_none_can_be_kept(config, tmp_path, monkeypatch):

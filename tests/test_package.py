@@ -14,11 +14,10 @@ from tests.conftest import REPOSITORY
 
 USERS_FILE = """\
 import ssljax
-from ssljax.evaluate import evaluate
 
 model = ssljax.load_run("run")
 reveal_type(model.classify("image.jpg"))
-reveal_type(evaluate("run"))
+reveal_type(ssljax.evaluate("run"))
 ssljax.load_run(3)
 ssljax.lode_run("run")
 """
@@ -75,5 +74,5 @@ def test_a_users_file_is_checked_against_the_types(wheel, tmp_path):
     revealed, returned, argument, attribute = said
     assert 'Revealed type is "list[list[tuple[str, float]]]"' in revealed.replace("builtins.", "")
     assert 'Revealed type is "dict[str, Any]"' in returned.replace("builtins.", "")
-    assert "7: error: Argument 1" in argument
-    assert '8: error: Module has no attribute "lode_run"' in attribute
+    assert "6: error: Argument 1" in argument
+    assert '7: error: Module has no attribute "lode_run"' in attribute

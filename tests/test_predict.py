@@ -12,10 +12,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ssljax import evaluate, load_run
+from ssljax import load_run
 from ssljax.data import given_images
 from ssljax.data.records import open_records
 from ssljax.data.sets.fashion_mnist_10k import FashionMnist10k
+from ssljax.evaluate import evaluate
 from ssljax.predict import predictions
 from ssljax.runs.checkpoints import BEST, Checkpoints
 from ssljax.settings.errors import InputError
@@ -102,7 +103,7 @@ def test_weights_that_are_not_finite_give_no_answer(classification_run, folder, 
     with pytest.raises(InputError, match="outputs of the best checkpoint, step .* not finite"):
         load_run(tmp_path / "run").classify(folder / "a.png")
     with pytest.raises(InputError, match="loss of the best checkpoint, step .* is nan"):
-        evaluate.evaluate(tmp_path / "run")
+        evaluate(tmp_path / "run")
 
 
 class Others(FashionMnist10k):
@@ -138,16 +139,12 @@ def test_a_run_is_evaluated_on_another_data_set(classification_run, tmp_path):
         np.sum(result["confusion"], axis=1).tolist() == np.bincount(labels, minlength=10).tolist()
     )
     with pytest.raises(InputError, match=r"digits, split images has the classes \['0', "):
-        evaluate.evaluate(
-            classification_run, split="images", dataset="digits", data_dir=str(tmp_path)
-        )
+        evaluate(classification_run, split="images", dataset="digits", data_dir=str(tmp_path))
 
 
 def test_a_run_is_not_tested_on_its_training_images(classification_run, shared_tfds):
     with pytest.raises(InputError, match="which the weights were trained on"):
-        evaluate.evaluate(
-            classification_run, split="test", dataset="fashion_mnist", data_dir=shared_tfds
-        )
+        evaluate(classification_run, split="test", dataset="fashion_mnist", data_dir=shared_tfds)
 
 
 def test_a_folder_of_runs_names_them(classification_run, pretext_run, tmp_path):
@@ -160,6 +157,6 @@ def test_a_folder_of_runs_names_them(classification_run, pretext_run, tmp_path):
         f"ssljax-predict: {study} is not a run folder: it has no config.json; {inside}\n"
     )
     with pytest.raises(InputError, match=f"it has no config.json; {inside}"):
-        evaluate.evaluate(study)
+        evaluate(study)
     with pytest.raises(InputError, match="none is not a run folder: there is no such folder"):
-        evaluate.evaluate(tmp_path / "none")
+        evaluate(tmp_path / "none")

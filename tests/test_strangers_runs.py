@@ -11,9 +11,10 @@ import sys
 
 import pytest
 
-from ssljax import evaluate, load_run
+from ssljax import load_run
 from ssljax.data.prepared import open_prepared
 from ssljax.data.records import open_records
+from ssljax.evaluate import evaluate, result_path, save
 from ssljax.settings.errors import InputError
 
 pytestmark = pytest.mark.quick
@@ -90,7 +91,7 @@ def test_evaluating_writes_nothing_where_the_config_says(strangers_run, tmp_path
         labels.unlink()
     before = snapshot(strangers_run / "data")
     monkeypatch.setattr("ssljax.data.prepared.default_folder", lambda: str(tmp_path / "own"))
-    evaluate.evaluate(strangers_run)
+    evaluate(strangers_run)
     run = load_run(strangers_run).run
     run.records("images").labels()
     assert snapshot(strangers_run / "data") == before
@@ -103,10 +104,10 @@ def test_the_embedded_data_set_is_prepared_in_the_users_own_folder(
     shutil.rmtree(strangers_run / "data")
     name_data_dir(strangers_run, tmp_path / "etc")
     monkeypatch.setattr("ssljax.data.prepared.default_folder", lambda: str(tmp_path / "own"))
-    result = evaluate.evaluate(strangers_run)
+    result = evaluate(strangers_run)
     assert not (tmp_path / "etc").exists()
     assert (tmp_path / "own" / "fashion_mnist_10k").is_dir()
-    named = evaluate.evaluate(strangers_run, data_dir=str(tmp_path / "named"))
+    named = evaluate(strangers_run, data_dir=str(tmp_path / "named"))
     assert (tmp_path / "named" / "fashion_mnist_10k").is_dir()
     assert named["metrics"] == result["metrics"]
 
@@ -119,14 +120,14 @@ def test_results_go_through_no_link(classification_run, tmp_path):
     result = {"dataset": "fashion_mnist_10k", "split": "images[300:433]", "step": 14}
     (workdir / "evaluation").symlink_to(elsewhere)
     with pytest.raises(InputError, match="evaluation is a link"):
-        evaluate.save(result, workdir)
+        save(result, workdir)
     (workdir / "evaluation").unlink()
     (workdir / "evaluation").mkdir()
-    path = evaluate.result_path(workdir, result["split"], result["step"])
+    path = result_path(workdir, result["split"], result["step"])
     (elsewhere / "file").write_text("kept")
     path.with_name(f"{path.name}.tmp").symlink_to(elsewhere / "file")
     path.symlink_to(elsewhere / "file")
-    evaluate.save(result, workdir)
+    save(result, workdir)
     assert (elsewhere / "file").read_text() == "kept"
     assert json.loads(path.read_text()) == result
 

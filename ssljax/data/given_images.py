@@ -4,16 +4,59 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ssljax.data import images as image_files
 from ssljax.data.decoder import Decoder
+from ssljax.data.image_source import ImageSource
 from ssljax.settings.errors import InputError
 
 ImageLike = str | pathlib.Path | bytes | Image.Image | np.ndarray
+NO_LABEL, UNREADABLE = -1, -2
+
+
+class GivenImages(ImageSource):
+    """Images as users give them, read like those of a split; their labels are -1.
+
+    Attributes:
+      images: a sequence of `ImageLike`.
+      skip_bad: images that cannot be read get the label -2 instead of ending the reading.
+    """
+
+    def __init__(self, images: Sequence[Any], size: int, decoding: str, skip_bad: bool = False):
+        self.images, self.skip_bad = images, skip_bad
+        self.size, self.decoding = size, decoding
+        self._decoder = Decoder(size, decoding)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.images, self.size, self.decoding, self.skip_bad)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, records: Sequence[int]) -> list[tuple[Any, int]]:
+        """The squares of some images, and their labels.
+
+        Raises:
+          InputError: an image cannot be read; it is named.
+        """
+        return [self._read(self.images[record]) for record in records]
+
+    def _read(self, image: ImageLike) -> tuple[np.ndarray, int]:
+        try:
+            return read_square(image, self._decoder), NO_LABEL
+        except InputError:
+            if not self.skip_bad:
+                raise
+            return np.zeros((self.size, self.size, 3), np.uint8), UNREADABLE
+
+    def square(self, image: Any, rng: np.random.Generator | None, out: np.ndarray) -> None:
+        """Copies what `read` returned."""
+        out[:] = image
 
 
 def several(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
@@ -23,32 +66,32 @@ def several(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
     return [images] if isinstance(images, str | pathlib.Path | bytes | Image.Image) else images
 
 
-def find(names: Iterable[str]) -> list[pathlib.Path]:
-    """The files that names mean: a folder stands for all image files in it and below it.
+def find(names: Iterable[str]) -> list[str]:
+    """The files that names mean: a folder stands for all image files in it and below it, sorted.
 
-    Files whose name begins with a dot are left out of a folder.
+    Files and folders whose name begins with a dot are left out of a folder.
 
     Raises:
       InputError: there is no image file in a folder.
     """
-    found: list[pathlib.Path] = []
+    found: list[str] = []
     for name in names:
-        path = pathlib.Path(os.path.expanduser(name))
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = [
-            file
-            for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in image_files.SUFFIXES
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        ]
-        if not inside:
+        path = os.path.expanduser(name)
+        inside = sorted(_below(path), key=lambda file: file.split(os.sep))
+        if os.path.isdir(path) and not inside:
             raise InputError(
                 f"{name}: the folder has no image files ({', '.join(image_files.SUFFIXES)})"
             )
-        found += inside
+        found += inside or [path]
     return found
+
+
+def _below(folder: str) -> Iterator[str]:
+    for path, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.lower().endswith(image_files.SUFFIXES) and not name.startswith("."):
+                yield os.path.join(path, name)
 
 
 def read_square(image: ImageLike, decoder: Decoder) -> np.ndarray:

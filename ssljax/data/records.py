@@ -138,12 +138,16 @@ class Records:
 
     def where(self, index: int) -> str:
         """A record for messages: its number, and the name of its file if the data set has it."""
+        name = self.file_name(index)
+        return f"record {index} ({name!r})" if name else f"record {index}"
+
+    def file_name(self, index: int) -> str:
+        """The name of the image's file, as it was when the data set was prepared; may be empty."""
         features = tf_example_pb2.Example.FromString(self._example(index)).features.feature
         for key in _FILE_NAMES:
             if key in features and features[key].bytes_list.value:
-                name = features[key].bytes_list.value[0].decode(errors="replace")
-                return f"record {index} ({name!r})"
-        return f"record {index}"
+                return features[key].bytes_list.value[0].decode(errors="replace")
+        return ""
 
     def _example(self, index: int) -> bytes:
         return self.source[index if self.chosen is None else int(self.chosen[index])]

@@ -109,6 +109,25 @@ class ConfigCommand(Command):
         )
 
 
+def load_config(spec: str, **overrides: Any) -> ConfigDict:
+    """A config with its overrides, as `--config=SPEC --config.a.b=value` makes it.
+
+    Args:
+      spec: FILE.py, FILE.py:ARGUMENT or RUN/config.json.
+      **overrides: values by key; `a__b` or, in a dict, `a.b` is the key b in the group a. For
+        example `epochs=5, model__width=0.25` or `**{"model.width": 0.25}`.
+
+    Raises:
+      InputError: no such file, an unknown key (the nearest known one is named), or a bad value.
+    """
+    command = ConfigCommand("load_config", "", "")
+    command.config(lambda config: (config, {}))
+    flags_ = [f"--config.{key.replace('__', '.')}={value}" for key, value in overrides.items()]
+    command.parse([f"--config={spec}", *flags_])
+    config: ConfigDict = command.flags.config
+    return config
+
+
 def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     """The value of `--config=SPEC` or `--config SPEC`, and the other arguments."""
     spec, rest, takes_next = None, [], False

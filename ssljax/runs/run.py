@@ -71,6 +71,19 @@ class Run:
         """The network when evaluating: batch normalisation uses the running statistics."""
         return self.network.clone(batch_statistics=())
 
+    def evaluation_rows(self) -> int:
+        """The images that a device computes at once when evaluating.
+
+        It is the same for all splits, and for a CPU that is divided into fewer devices than the run
+        had, because the last bit of a result may depend on it.
+        """
+        config, devices = self.config, jax.device_count()
+        if jax.default_backend() == "cpu":
+            devices = max(1, config.cpu_devices) * jax.process_count()
+        # Micro-batches as in training, because memory may be short.
+        micro_batch = -(-config.batch_size // config.gradient_accumulation_steps)
+        return -(-micro_batch // devices)
+
     def initial_variables(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """New parameters and batch statistics from the config's seed; run it inside jit.
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from ssljax.data import given_images
+from ssljax.data import given_images, pipeline
 from ssljax.data.decoder import Decoder
-from ssljax.data.given_images import ImageLike
+from ssljax.data.given_images import GivenImages, ImageLike
+from ssljax.data.image_source import ImageSource
+from ssljax.devices.parallelism import Parallelism
 from ssljax.methods import method_class
 from ssljax.models.network import Network, variables
 from ssljax.runs.folder import read_config
@@ -22,6 +25,18 @@ from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError, nearest
 
 BATCH = 64
+
+
+class FeatureBatch(NamedTuple):
+    """What `TrainedModel.feature_batches` yields.
+
+    Attributes:
+      features: float32[n, …].
+      labels: int32[n]; negative ones are those of `ssljax.data.given_images`.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
 
 
 class TrainedModel:
@@ -49,7 +64,9 @@ class TrainedModel:
             inputs = method.normalize(pixels)
             return network.apply(variables(params, stats), inputs, method=Network.layers)
 
-        self._outputs, self._layers = jax.jit(outputs), jax.jit(layers)
+        self._outputs: Callable[..., Any] = jax.jit(outputs)
+        self._layers: Callable[..., Any] = layers
+        self._feature_steps: dict[str, Callable[..., Any]] = {}  # compiled, by layer
         size = method.image_size
         pixels = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
         shapes = jax.eval_shape(layers, self.params, self.parts["stats"], pixels)
@@ -83,6 +100,9 @@ class TrainedModel:
     def features(self, images: ImageLike | Iterable[ImageLike], layer: str = "") -> np.ndarray:
         """The outputs of a layer of the backbone, after ReLU and pooling.
 
+        The features of an image are the same, to the bit, whatever other images there are. To that
+        end, batches are as large as in evaluation.
+
         Args:
           images: see `pixels`; one is the same as a list of one.
           layer: such as `conv5` (float32[N, h, w, channels]) or `fc7` (float32[N, features]);
@@ -92,12 +112,84 @@ class TrainedModel:
           InputError: an image cannot be read, the backbone has no such layer, or its outputs are
             not finite.
         """
+        several = given_images.several(images)
+        size, decoding = self.run.method.image_size, self.run.config.data.decoding
+        parts: list[np.ndarray] = []
+        for some in [several] if isinstance(several, Sequence) else self._chunks(several):
+            found = self.feature_batches(GivenImages(some, size, decoding), layer)
+            parts += [batch.features for batch in found]
+        if not parts:
+            raise InputError("no images were given")
+        return np.concatenate(parts)
+
+    def _chunks(self, images: Iterable[ImageLike]) -> Iterator[list[ImageLike]]:
+        remaining = iter(images)
+        while chunk := list(itertools.islice(remaining, self._batch_size)):
+            yield chunk
+
+    def feature_batches(self, images: ImageSource, layer: str = "") -> Iterator[FeatureBatch]:
+        """The features of every image, in order, in bounded memory.
+
+        Args:
+          images: such as `Run.images(split)`.
+          layer: see `features`.
+
+        Raises:
+          InputError: see `features`.
+        """
         name = layer or self.layer_names[-1]
         if name not in self.layer_names:
             raise InputError(f"no layer {name!r}; {nearest(name, self.layer_names)}")
-        return self._over(
-            images, lambda pixels: self._layers(self.params, self.parts["stats"], pixels)[name]
+        if not len(images):
+            return
+        data = self.run.config.data
+        step = self._feature_step(name)
+        host = pipeline.batches(
+            images,
+            _draw_nothing,
+            batch_size=self._batch_size,
+            epochs=1,
+            seed=0,
+            train=False,
+            threads=data.threads,
+            workers=data.workers,
         )
+        put = self._parallelism.put
+        ready = pipeline.DevicePrefetch(host, lambda batch: (batch, put({"image": batch["image"]})))
+        for batch, on_devices in ready:
+            count = int(batch["mask"].sum())
+            features = np.asarray(step(self._weights, on_devices)[1], np.float32)[:count]
+            self._check_finite(features)
+            yield FeatureBatch(features, batch["label"][:count].copy())
+
+    @property
+    def devices(self) -> list[jax.Device]:
+        """The devices that features are computed on: as many as the run had, if there are."""
+        devices = jax.local_devices()
+        if devices[0].platform == "cpu":
+            devices = devices[: max(1, self.run.config.cpu_devices)]
+        return devices
+
+    @property
+    def _batch_size(self) -> int:
+        return self.run.evaluation_rows() * len(self.devices)
+
+    @functools.cached_property
+    def _parallelism(self) -> Parallelism:
+        return Parallelism("jit", self._batch_size, devices=self.devices)
+
+    @functools.cached_property
+    def _weights(self) -> tuple[Any, Any]:
+        replicated = self._parallelism.replicated()
+        return jax.device_put((self.params, self.parts["stats"]), replicated)
+
+    def _feature_step(self, layer: str) -> Callable[[Any, Any], tuple[Any, jax.Array]]:
+        def step(weights: Any, batch: Any) -> tuple[Any, jax.Array]:
+            return {}, self._layers(*weights, batch["image"])[layer]
+
+        if layer not in self._feature_steps:
+            self._feature_steps[layer] = self._parallelism.evaluation_step(step)
+        return self._feature_steps[layer]
 
     def outputs(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
         """The network's outputs, float32[N, …]; the logits of a classification.
@@ -152,12 +244,19 @@ class TrainedModel:
         if not parts:
             raise InputError("no images were given")
         result = np.concatenate(parts)
-        if not np.isfinite(result).all():
+        self._check_finite(result)
+        return result
+
+    def _check_finite(self, outputs: np.ndarray) -> None:
+        if not np.isfinite(outputs).all():
             raise InputError(
                 f"the outputs of the {self.checkpoint} checkpoint, step {self.step}, are not "
                 "finite: the run has diverged; train again with a lower optimizer.learning_rate"
             )
-        return result
+
+
+def _draw_nothing(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return {}
 
 
 def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:

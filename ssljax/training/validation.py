@@ -20,13 +20,8 @@ class Evaluator:
 
     def __init__(self, run: Run, images: ImageSource):
         self._run, self._images = run, images
-        # Micro-batches as in training, because memory may be short. Their size is rounded up to the
-        # number of devices here, which may be another one than in training.
-        config, devices = run.config, jax.device_count()
-        micro_batch = -(-config.batch_size // config.gradient_accumulation_steps)
-        micro_batch = min(micro_batch, len(images))
-        self._batch_size = -(-micro_batch // devices) * devices
-        self._parallelism = Parallelism(config.parallelism, self._batch_size)
+        self._batch_size = run.evaluation_rows() * jax.device_count()
+        self._parallelism = Parallelism(run.config.parallelism, self._batch_size)
         self._step = self._parallelism.evaluation_step(make_evaluation_step(run))
 
     def batches(self, weights: Mapping[str, Any]) -> Iterator[tuple[pipeline.HostBatch, Any, Any]]:
