@@ -115,7 +115,7 @@ def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
     from ssljax.runs.metrics_log import read_metrics
     from ssljax.runs.saved_checkpoints import SavedCheckpoints
     from ssljax.studies.outcomes import Outcome
-    from ssljax.training.loop import train
+    from ssljax.train import train
 
     method = train(config, folder).method
     _, step = SavedCheckpoints(folder).find(method.hand_over)
@@ -129,7 +129,7 @@ def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
 
 
 def _write(collected: dict[str, Any], confusions: dict[str, Any], folder: pathlib.Path) -> None:
-    from ssljax.report import page, sheets
+    from ssljax.report import sheets, study_page
     from ssljax.runs.trained_model import load_run
     from ssljax.studies.results import chosen
 
@@ -141,7 +141,12 @@ def _write(collected: dict[str, Any], confusions: dict[str, Any], folder: pathli
     for name, arm in collected["arms"].items():
         model = load_run(chosen(arm)["runs"][0]["folder"])
         drawn += sheets.draw(name, model, model.run.config.data.test_split)
-    storage.write_text(folder / "report.html", page.render(collected, confusions, drawn))
+    pages = {
+        f"{page.parent.parent.name}/{page.parent.name}"
+        for page in folder.glob("seed-*/*/report.html")
+    }
+    text = study_page.render(collected, confusions, drawn, pages)
+    storage.write_text(folder / "report.html", text)
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
     """Trains a run, or continues it where an earlier call on the same folder stopped.
 
-    It does what the command does, with the devices that this process has.
+    It does what the command does, with the devices that this process has: it also keeps the run's
+    page `report.html` up to date.
 
     Args:
       config: from `ssljax.load_config` or `ssljax.train_config`.
@@ -37,9 +38,15 @@ def train(config: ConfigDict, workdir: str | pathlib.Path) -> Run:
       TrainingFailed: a checkpoint cannot be written.
       Interrupted: Ctrl-C, SIGTERM or SIGHUP came; a checkpoint was saved.
     """
+    from ssljax.report.live_page import LivePage
     from ssljax.training import loop
 
-    return loop.train(config, workdir)
+    page = LivePage()
+    try:
+        return loop.train(config, workdir, page.validated)
+    except Exception as error:
+        page.ended(workdir, error)
+        raise
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
@@ -75,7 +82,7 @@ def next_steps(run: Run, folder: pathlib.Path, plugin: str = "") -> str:
         )
     plugins = f" --plugin={shlex.quote(plugin)}" if plugin else ""
     lines = [f"  python -m ssljax.{command}{plugins}" for command in commands]
-    return "\n".join([f"{folder} is trained. Next:", *lines])
+    return "\n".join([f"{folder} is trained; its page is {folder / 'report.html'}. Next:", *lines])
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssljax import arm_config, setting_config, study
-from ssljax.report import page
+from ssljax.report import study_page
 from ssljax.report.thumbnails import Sheet, Thumbnail
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
@@ -76,7 +76,7 @@ def test_the_page_shows_every_name_as_text(tmp_path):
     collected = results.collect(config, pretexts, done)
     pixels = np.zeros((8, 8, 3), np.uint8)
     sheet = Sheet(HOSTILE, HOSTILE, [[Thumbnail(pixels, HOSTILE, True)]])
-    text = page.render(collected, results.confusions(collected, done), [sheet])
+    text = study_page.render(collected, results.confusions(collected, done), [sheet])
 
     found = Tags(text)
     assert "script" not in found.tags

@@ -14,7 +14,7 @@ import scipy.stats
 from PIL import Image
 
 from ssljax import study
-from ssljax.report import classes, page, tables
+from ssljax.report import classes, study_page, tables
 from ssljax.runs.trained_model import load_run
 from ssljax.settings import config_files
 from ssljax.studies.results import chosen
@@ -78,7 +78,7 @@ def test_the_verdict_has_the_error_of_the_difference(results):
     )
     gain = puzzle["mean"]["top1"] - random["mean"]["top1"]
     said = f"puzzle ends {abs(100 * gain):.1f} ± {100 * math.sqrt(variance):.1f} points "
-    assert said in page.verdict(results)
+    assert said in study_page.verdict(results)
 
 
 def test_every_class_has_a_row_and_every_arm_a_matrix(folder, results):
@@ -129,7 +129,16 @@ def test_the_page_is_small_and_whole(folder):
     assert len(text) < 600_000
     parsed = Page(text)
     assert parsed.open == []
-    assert all(link.startswith(("data:image/", "#")) for link in parsed.links)
+    own = [link for link in parsed.links if not link.startswith(("data:image/", "#"))]
+    assert sorted(own) == [
+        f"seed-{seed}/{run}/report.html"
+        for seed in (0, 1)
+        for run in ("arm-puzzle", "arm-random", "pretext-puzzle")
+    ]
+    for link in own:
+        page = Page((folder / link).read_text())
+        assert page.open == []
+        assert all(link.startswith(("data:image/", "#")) for link in page.links)
 
 
 def test_a_thousand_classes_make_a_page_that_can_be_read(results):

@@ -168,7 +168,7 @@ def test_chosen_steps_are_profiled(make_config, tmp_path):
 def test_validation_hands_the_run_to_the_caller(make_config, tmp_path):
     seen = []
     config = make_config("jigsaw,small_net")
-    train(config, tmp_path, after_validation=lambda run, folder: seen.append(
+    train(config, tmp_path, after_validation=lambda run, folder, _: seen.append(
         (run.method.grid, read_metrics(folder)[-1]["step"])
     ))  # fmt: skip
     assert seen == [(2, 7), (2, 14)]

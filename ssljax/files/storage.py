@@ -116,9 +116,13 @@ def write(file: pathlib.Path, data: bytes) -> None:
         return
     scratch = file.with_name(file.name + ".tmp")
     scratch.unlink(missing_ok=True)
-    with open(scratch, "xb") as new:  # follows no link that is there, as in a stranger's folder
-        new.write(data)
-    os.replace(scratch, file)
+    try:
+        with open(scratch, "xb") as new:  # follows no link that is there, as in a stranger's folder
+            new.write(data)
+        os.replace(scratch, file)
+    except OSError:
+        scratch.unlink(missing_ok=True)  # the disk may be full
+        raise
 
 
 def write_text(file: pathlib.Path, text: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import io
+import re
 from collections.abc import Sequence
 
 import matplotlib
@@ -12,7 +14,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MUTED = "#777777"
+_INK, _RULE = "#010101", "#dddddd"
+# The style sheet has these colours for light and dark pages.
+_ON_THE_PAGE = {
+    _INK: "currentColor",
+    _RULE: "var(--rule)",
+    MUTED: "var(--muted)",
+    **{colour: f"var(--curve-{index})" for index, colour in enumerate(COLOURS)},
+}
+STYLE = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), _INK),
+    **dict.fromkeys(("xtick.color", "ytick.color"), _INK),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
+    "text.parse_math": False,  # a `$` in a name is no formula
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ssljax",
+}
+_SMALL_MARGINS = {"left": 0.18, "right": 0.97, "top": 0.87, "bottom": 0.2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +56,7 @@ class Curve:
     spread: Sequence[float] = ()
 
 
-@matplotlib.rc_context({"text.parse_math": False})  # a `$` in a name is no formula
+@matplotlib.rc_context(STYLE)
 def draw(
     curves: Sequence[Curve],
     title: str,
@@ -46,6 +66,8 @@ def draw(
     x_label: str = "epoch",
     logarithmic: bool = False,
     markers: bool = False,
+    logarithmic_y: bool = False,
+    small: bool = False,
 ) -> str:
     """Draws curves; returns an `<svg>` element.
 
@@ -58,8 +80,15 @@ def draw(
       x_label: of the x axis.
       logarithmic: the x axis; its ticks are the values of the curves.
       markers: marks every point.
+      logarithmic_y: the y axis.
+      small: for many charts beside each other, several times as fast. Only lines that have a label
+        are in the legend.
     """
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    if small:
+        figure = Figure(figsize=(3.6, 2.3))
+        figure.subplots_adjust(**_SMALL_MARGINS)
+    else:
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = figure.subplots()
     factor = 100 if percent else 1
     seen: set[str] = set()
@@ -69,10 +98,10 @@ def draw(
             [factor * value for value in curve.y],
             color=COLOURS[curve.colour % len(COLOURS)],
             linestyle="--" if curve.dashed else "-",
-            linewidth=1.6,
+            linewidth=1.3 if small else 1.6,
             marker="o" if markers or logarithmic or len(curve.x) < 3 else None,
             markersize=4,
-            label=None if curve.label in seen else curve.label,
+            label=None if curve.label in seen else curve.label or None,
         )
         seen.add(curve.label)
         if any(curve.spread):
@@ -85,7 +114,7 @@ def draw(
                 capsize=3,
             )
     if chance is not None:
-        axes.axhline(factor * chance, color="#888888", linestyle=":", label="chance")
+        axes.axhline(factor * chance, color=MUTED, linestyle=":", label=None if small else "chance")
     if logarithmic:
         ticks = sorted({value for curve in curves for value in curve.x})
         axes.set_xscale("log")
@@ -93,9 +122,36 @@ def draw(
         axes.minorticks_off()
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8, frameon=False)
+    if logarithmic_y:
+        axes.set_yscale("log")
+    if small:
+        axes.margins(x=0.02)
+        axes.yaxis.set_major_formatter(_number)
+        if not logarithmic_y:
+            _widen(axes)
+        if any(seen):
+            axes.legend(
+                fontsize=7, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 0.98),
+                borderpad=0, handlelength=1.2, columnspacing=1,
+            )  # fmt: skip
+    else:
+        axes.legend(fontsize=8, frameon=False)
     finish(axes, title, x_label, y_label)
-    return to_svg(figure)
+    if small:
+        axes.set_title(title, fontsize=10, loc="left", y=1.0)  # looking for its place takes long
+    return to_svg(figure, title)
+
+
+def _number(value: float, place: float) -> str:
+    return f"{value:.4g}"
+
+
+def _widen(axes: Axes) -> None:
+    """Shows values that hardly differ as a flat line."""
+    low, high = axes.get_ylim()
+    least = 1e-2 * max(abs(low), abs(high))
+    if high - low < least:
+        axes.set_ylim((low + high - least) / 2, (low + high + least) / 2)
 
 
 def finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
@@ -104,14 +160,20 @@ def finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.set_xlabel(x_label, fontsize=9)
     axes.set_ylabel(y_label, fontsize=9)
     axes.tick_params(labelsize=8)
-    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.grid(color=_RULE, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def to_svg(figure: Figure) -> str:
-    """A chart as an `<svg>` element."""
+def to_svg(figure: Figure, title: str) -> str:
+    """A chart as an `<svg>` element that has the colours of the page.
+
+    Args:
+      figure: drawn with `STYLE`.
+      title: for those who do not see it.
+    """
     file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ssljax"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
-    return text[text.index("<svg") :]
+    text = re.sub(r"(?<=: )#[0-9a-f]{6}", lambda found: _ON_THE_PAGE.get(found[0], found[0]), text)
+    named = f'<svg role="img" aria-label="{html.escape(title)}" '
+    return text[text.index("<svg") :].replace("<svg ", named, 1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import matplotlib
 from matplotlib.figure import Figure
 
-from ssljax.report.curves import COLOURS, finish, to_svg
+from ssljax.report.curves import COLOURS, MUTED, STYLE, finish, to_svg
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Point:
     published: float | None = None
 
 
-@matplotlib.rc_context({"text.parse_math": False})
+@matplotlib.rc_context(STYLE)
 def draw(points: Sequence[Point], title: str, x_label: str, chance: float | None = None) -> str:
     """Draws shares in percent; returns an `<svg>` element.
 
@@ -46,16 +46,14 @@ def draw(points: Sequence[Point], title: str, x_label: str, chance: float | None
             color=COLOURS[row % len(COLOURS)],
         )  # fmt: skip
         if point.published is not None:
-            axes.plot(
-                100 * point.published, row, "D", markersize=5, color="#777777", fillstyle="none"
-            )
+            axes.plot(100 * point.published, row, "D", markersize=5, color=MUTED, fillstyle="none")
     handles = []
     if any(point.published is not None for point in points):
-        handles += axes.plot([], [], "D", color="#777777", fillstyle="none", label="published")
+        handles += axes.plot([], [], "D", color=MUTED, fillstyle="none", label="published")
     if chance is not None:
-        handles.append(axes.axvline(100 * chance, color="#888888", linestyle=":", label="chance"))
+        handles.append(axes.axvline(100 * chance, color=MUTED, linestyle=":", label="chance"))
     axes.set_yticks(range(len(points)), [point.label for point in points])
     axes.set_ylim(len(points) - 0.5, -0.5)
     finish(axes, title, x_label, "")
     axes.legend(handles=handles, fontsize=8, frameon=False, loc="center left")
-    return to_svg(figure)
+    return to_svg(figure, title)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import pathlib
+import urllib.parse
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from ssljax.studies.results import chosen, describe_failure, failed_arms, main_arms
@@ -140,6 +142,49 @@ def pretexts(results: dict[str, Any]) -> str:
             f'<tr class="chance"><td>chance</td>{chance}</tr></table>'
         )
     return "".join(lines)
+
+
+def runs(results: dict[str, Any], pages: Collection[str]) -> str:
+    """Every run with its main test metric, and a link to its page.
+
+    Args:
+      results: see `ssljax.studies.results.collect`.
+      pages: the runs that have a page, such as `seed-0/arm-NAME`.
+    """
+    lines = ['<h2>Runs</h2><table><tr><th>run</th><th class="n">test</th><th></th></tr>']
+    for name, metric, value in _runs(results):
+        lines.append(f'<tr><td>{_link(name, pages)}</td><td class="n">{value}</td>')
+        lines.append(f"<td>{_text(metric)}</td></tr>")
+    for failure in results["failures"]:
+        lines.append(f"<tr><td>{_link(failure['run'], pages)}</td>")
+        lines.append('<td class="n bad">failed</td><td></td></tr>')
+    return "".join(lines) + "</table>"
+
+
+def _runs(results: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The name of each run that did not fail, such as `seed-0/arm-NAME`, its metric and value."""
+    for pretext in results["pretexts"].values():
+        key = next(iter(metrics(pretext)), "loss")
+        for run in pretext["runs"]:
+            yield run_name(run["folder"]), label(key), f"{run['test'][key]:.4f}"
+    key = results["metric"]
+    for arm in results["arms"].values():
+        for share in arm["labels"].values():
+            for summary in share["settings"].values():
+                for run in summary["runs"]:
+                    value = f"{100 * run['test'][key]:.1f} %"
+                    yield run_name(run["folder"]), label(key), value
+
+
+def run_name(folder: str) -> str:
+    """The place of a run in the study's folder, such as `seed-0/arm-NAME`."""
+    return "/".join(pathlib.PurePath(folder).parts[-2:])
+
+
+def _link(name: str, pages: Collection[str]) -> str:
+    if name not in pages:
+        return _text(name)
+    return f'<a href="{urllib.parse.quote(name)}/report.html">{_text(name)}</a>'
 
 
 def percent(summary: dict[str, Any], key: str) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -38,18 +38,21 @@ from ssljax.training.training_log import TrainingLog
 from ssljax.training.training_records import say_repeated, training_records
 from ssljax.training.validation import Evaluator
 
+AfterValidation = Callable[[Run, pathlib.Path, Mapping[str, Any]], None]
+
 
 def train(
     config: ConfigDict,
     workdir: str | pathlib.Path,
-    after_validation: Callable[[Run, pathlib.Path], None] = lambda run, folder: None,
+    after_validation: AfterValidation = lambda run, folder, weights: None,
 ) -> Run:
     """Trains a run, or continues it where an earlier call on the same folder stopped.
 
     Args:
       config: see `ssljax.runs.config.train_config`.
       workdir: the run folder; it is created if needed.
-      after_validation: called with the run and its folder after each validation.
+      after_validation: called after each validation, in every process, with the run, its folder
+        and the weights (see `ssljax.training.state.TrainState.weights`).
 
     Returns:
       The run as it was built; its results are in the folder.
@@ -173,7 +176,7 @@ def train(
                 if best_is_missing():
                     description = {**metadata(), "validation": metrics}
                     checkpoints.save(BEST, step, state.weights(), description)
-                after_validation(run, folder)
+                after_validation(run, folder, state.weights())
                 log.start_interval(batches)
             if step == total_steps:
                 break
