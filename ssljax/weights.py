@@ -19,44 +19,47 @@ if TYPE_CHECKING:
 
 
 def import_weights(
-    file: str | pathlib.Path, workdir: str | pathlib.Path, given: Description | None = None
+    source: str | pathlib.Path, workdir: str | pathlib.Path, given: Description | None = None
 ) -> Description:
-    """Turns a file of torchvision's AlexNet weights into a run folder of classification.
+    """Turns weights into a run folder, which can be evaluated, started from and exported again.
 
-    The folder can be evaluated, predicted with, started from and exported like any other. Using it
-    does not need PyTorch.
+    A file of torchvision's AlexNet becomes a run of classification. A folder that `export_weights`
+    has made becomes a run of the same method. Using it does not need PyTorch.
 
     Args:
-      file: `.pth` or `.safetensors`.
+      source: `.pth` or `.safetensors`, or a folder with `model.safetensors` and `config.json`.
       workdir: the folder; it must not hold a run yet.
-      given: how images are prepared, and the classes; it is added to what the file says, and
+      given: how images are prepared, and the classes; it is added to what the source says, and
         comes before it.
 
     Returns:
-      What the file says and what was given. Classes without names are numbered.
+      What the source says and what was given. Classes without names are numbered.
 
     Raises:
-      InputError: the file does not hold an AlexNet (what is missing, extra or of another shape is
+      InputError: the source does not hold an AlexNet (what is missing, extra or of another shape is
         listed), it is not known how images are prepared for it, or the folder exists already.
     """
     import jax
     import jax.numpy as jnp
 
+    from ssljax.methods import method_class
     from ssljax.models.torch import alexnet_layout
     from ssljax.models.torch import description as descriptions
+    from ssljax.runs import exported_folder
     from ssljax.runs.checkpoints import BEST, Checkpoints
     from ssljax.runs.config import resolve
     from ssljax.runs.folder import open_run_folder
     from ssljax.runs.run import make_run
     from ssljax.runs.transfer import load_alexnet
 
-    description = descriptions.read(pathlib.Path(os.path.expanduser(file))).updated(
-        given or descriptions.UNKNOWN
-    )
-    if missing := description.missing():
+    path, given = pathlib.Path(os.path.expanduser(source)), given or descriptions.UNKNOWN
+    file = path / exported_folder.WEIGHTS if path.is_dir() else path
+    config = exported_folder.read_config(path) if path.is_dir() else None
+    description = descriptions.read(file).updated(given)
+    if config is None and (missing := description.missing()):
         flags_ = ", ".join(f"--{name}" for name in missing)
         raise InputError(
-            f"{file} does not say how images are prepared for it; give {flags_}, or --imagenet "
+            f"{source} does not say how images are prepared for it; give {flags_}, or --imagenet "
             "for torchvision's weights of ImageNet"
         )
     folder = storage.path(workdir, "RUN")
@@ -65,60 +68,83 @@ def import_weights(
     ):
         raise InputError(f"{folder} exists already; name a new folder")
     params = load_alexnet(file)
-    outputs = params["head"]["bias"].shape[0]
-    names = description.class_names or tuple(str(index) for index in range(outputs))
-    if len(names) != outputs:
-        raise InputError(
-            f"--class_names: there are {len(names)} names, but {file} has {outputs} outputs"
-        )
-    width = params["backbone"]["conv1"]["bias"].shape[0] / 64
-    run = make_run(resolve(_config(description, width)), names)
+    step, epoch = (description.step or 0, description.epoch or 0) if config else (0, 0)
+    if config is None:
+        config = _config(description, params["backbone"]["conv1"]["bias"].shape[0] / 64)
+    else:
+        _describe(config, given)
+    names: tuple[str, ...] = ()
+    if method_class(config.method.name).names_classes:
+        outputs = params["head"]["bias"].shape[0]
+        names = description.class_names or tuple(str(index) for index in range(outputs))
+        if len(names) != outputs:
+            raise InputError(
+                f"--class_names: there are {len(names)} names, but {file} has {outputs} outputs"
+            )
+    run = make_run(resolve(config), names)
     alexnet_layout.check_shapes(params, run.variable_shapes()[0], str(file))
     open_run_folder(folder, run.config)
     checkpoints = Checkpoints(folder)
     parts = {"params": jax.tree.map(jnp.asarray, params)}
-    metadata = {"method": "classification", "step": 0, "epoch": 0, "class_names": list(names)}
-    checkpoints.save(BEST, 0, parts, metadata)
+    metadata = {
+        "method": run.config.method.name,
+        "step": step,
+        "epoch": epoch,
+        "class_names": list(names),
+    }
+    checkpoints.save(BEST, step, parts, metadata)
     checkpoints.wait()
     checkpoints.close()
     return description
 
 
 def export_weights(
-    workdir: str | pathlib.Path, file: str | pathlib.Path, checkpoint: str
+    workdir: str | pathlib.Path,
+    target: str | pathlib.Path,
+    checkpoint: str = "",
+    licence: str = "",
 ) -> Description:
     """Writes a run's parameters as a state dict of torchvision's `alexnet`.
 
     torchvision loads it with strict=True if the run's `model.width` is 1; it has no other width.
-    A `.safetensors` file also says how images are prepared, and names the classes.
+    A `.safetensors` file also says how images are prepared, and names the classes. A folder has
+    such a file, the run's config, and a model card.
 
     Args:
       workdir: the run folder.
-      file: `.pth` or `.safetensors`; must not exist yet.
+      target: a file that ends in `.pth` or `.safetensors`, or the name of a folder. It must not
+        exist yet; a folder may be there if it is empty.
       checkpoint: see `ssljax.load_run`.
+      licence: of the weights, for the model card, as hubs name it, such as `apache-2.0`.
 
     Returns:
       How images are prepared, and the classes.
 
     Raises:
-      InputError: the run or the checkpoint is not there, or the file cannot be written.
+      InputError: the run or the checkpoint is not there, or the target cannot be written.
     """
     from ssljax.models.torch import alexnet_layout, state_dict_files
-    from ssljax.models.torch.description import of_run
+    from ssljax.models.torch.description import Description, of_run
+    from ssljax.report import model_card
+    from ssljax.runs import exported_folder
+    from ssljax.runs.saved_checkpoints import SavedCheckpoints
     from ssljax.runs.trained_model import load_run
 
-    path = pathlib.Path(os.path.expanduser(file))
-    if path.exists():
-        raise InputError(f"{path} exists already; name a new file")
-    state_dict_files.check_suffix(path)
+    path = exported_folder.check_target(target)
     model = load_run(workdir, checkpoint)
     if (name := model.run.config.model.name) != "alexnet":
         raise InputError(f"{workdir}: weights of alexnet can be exported, not of {name}")
     run = model.run
     names = run.class_names if run.method.names_classes else ()
     description = of_run(run.config, run.method.image_size, names)
+    saved = SavedCheckpoints(workdir).metadata(model.checkpoint, model.step)
+    description = description.updated(Description(step=model.step, epoch=saved.get("epoch")))
+    tensors = alexnet_layout.to_state_dict(model.params)
+    if path.suffix not in state_dict_files.SUFFIXES:
+        card = model_card.render(model, workdir, description, licence)
+        exported_folder.write(path, tensors, description, run.config, card)
+        return description
     try:
-        tensors = alexnet_layout.to_state_dict(model.params)
         state_dict_files.write(path, tensors, description.metadata())
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
@@ -131,10 +157,15 @@ def _config(description: Description, width: float) -> ConfigDict:
     config = train_config("classification", "alexnet")
     config.model.width = width
     config.data.dataset = "unknown"
-    for name, value in description.known().items():
-        if name != "class_names":
-            config.data[name] = value
+    _describe(config, description)
     return config
+
+
+def _describe(config: ConfigDict, description: Description) -> None:
+    """Sets what a description knows about the data."""
+    for name, value in description.known().items():
+        if name in config.data:
+            config.data[name] = value
 
 
 def _given(arguments: flags.FlagValues) -> Description:
@@ -165,17 +196,21 @@ def _given(arguments: flags.FlagValues) -> Description:
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Imports or exports."""
     if len(positional) != 3 or positional[0] not in ("import", "export"):
-        raise InputError("expected `import FILE RUN` or `export RUN FILE`; see --help")
+        raise InputError(
+            "expected `import FILE RUN` or `export RUN FILE`, or a folder for FILE; see --help"
+        )
+    from ssljax.methods import method_class
     from ssljax.models.torch.state_dict_files import TORCH_SUFFIXES
     from ssljax.runs.folder import read_config
 
     action, source, target = positional
     if action == "import":
         description = import_weights(source, target, _given(arguments))
-        if not description.class_names:
+        names_classes = method_class(read_config(target).method.name).names_classes
+        if names_classes and not description.class_names:
             show(f"{source} has no class names, so classes are numbered; see --class_names")
     else:
-        description = export_weights(source, target, arguments.checkpoint)
+        description = export_weights(source, target, arguments.checkpoint, arguments.licence)
         if pathlib.Path(target).suffix in TORCH_SUFFIXES:
             show(
                 f"{target} cannot say how images are prepared; import it with {description.flags()}"
@@ -189,12 +224,14 @@ def cli() -> None:
     """The console script `ssljax-weights`."""
     command = Command(
         "ssljax-weights",
-        "Turns a file of torchvision's AlexNet weights into a run folder, and a run folder into\n"
-        "such a file, which torchvision's alexnet().load_state_dict accepts if model.width is 1.\n"
-        "FILE ends in .safetensors (needs `pip install -e '.[safetensors]'`) or .pth (PyTorch).\n"
-        "Only .safetensors says how images are prepared, and what the classes are; for other\n"
-        "files, flags say it.",
-        "python -m ssljax.weights import FILE RUN | export RUN FILE",
+        "Hands over the weights of a run, and turns such weights into a run folder again.\n"
+        "FOLDER gets model.safetensors, config.json and README.md, a model card: how it was\n"
+        "trained, its results, and how to load it in other libraries.\n"
+        "FILE is a state dict of torchvision's AlexNet. It ends in .safetensors (needs\n"
+        "`pip install -e '.[safetensors]'`) or .pth (PyTorch). Only .safetensors says how images\n"
+        "are prepared, and what the classes are; for other files, flags say it.",
+        "python -m ssljax.weights export RUN FOLDER | export RUN FILE |\n"
+        "       import FOLDER RUN | import FILE RUN",
     )
     command.text("class_names", "import: a file with a class name per line, in their order")
     command.text("mean", "import: of the channels in [0, 1], which is subtracted: 0.5,0.5,0.5")
@@ -206,6 +243,9 @@ def cli() -> None:
     )
     command.text(
         "checkpoint", "export: best, latest or a step (default: what the method hands over)"
+    )
+    command.text(
+        "licence", "export to a folder: of the weights, for the card, such as apache-2.0 or mit"
     )
     command.plugin()
     command.run(main)

@@ -87,6 +87,16 @@ class SavedCheckpoints:
                     return kind, step
         raise InputError(f"no checkpoint {wanted!r} in {self._folder}; there is {self._listing()}")
 
+    def handed_over(self, kind: str) -> str:
+        """The checkpoint to use unless another one is named.
+
+        Args:
+          kind: what the method hands over. Imported weights are always `best`: without the state
+            of an optimiser, they are no `latest` checkpoint to continue from.
+        """
+        imported = self.step(LATEST) is None and self.step(BEST) is not None
+        return BEST if imported else kind
+
     def metadata(self, kind: str, step: int) -> dict:
         """What was saved to describe the checkpoint.
 

@@ -288,4 +288,5 @@ def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:
         parts |= checkpoints.restore_as_saved(kind, step, ("teacher", "memory"))
         return TrainedModel(run, parts, kind, step)
 
-    return checkpoints.read(checkpoint or method_class(config.method.name).hand_over, read)
+    hand_over = method_class(config.method.name).hand_over
+    return checkpoints.read(checkpoint or checkpoints.handed_over(hand_over), read)

@@ -59,7 +59,7 @@ def load_source(config: ConfigDict) -> Source:
     method = source.method.name
     checkpoints = SavedCheckpoints(path)
     kind, step, saved = checkpoints.read(
-        method_class(method).hand_over,
+        checkpoints.handed_over(method_class(method).hand_over),
         lambda kind, step: (
             kind,
             step,

@@ -11,9 +11,9 @@ from typing import Any
 
 from ssljax.data.sets import checking, record_writer, splits
 from ssljax.data.sets.index import Index
-from ssljax.data.sets.new_folder import new_folder
 from ssljax.data.sets.source import Source
 from ssljax.data.sets.summary import describe
+from ssljax.files.new_folder import new_folder
 from ssljax.settings.errors import InputError
 from ssljax.settings.messages import show
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -30,6 +31,8 @@ class Description:
       class_names: one for each output.
       dataset: TFDS's name of the data set that the classes belong to.
       test_split: of the data set.
+      step: of the checkpoint that the weights come from.
+      epoch: after how many epochs that was.
     """
 
     mean: tuple[float, ...] | None = None
@@ -38,6 +41,8 @@ class Description:
     class_names: tuple[str, ...] | None = None
     dataset: str | None = None
     test_split: str | None = None
+    step: int | None = None
+    epoch: float | None = None
 
     def missing(self) -> list[str]:
         """What is unknown and cannot be guessed."""
@@ -119,7 +124,13 @@ def _parse(name: str, text: str) -> Any:
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
             raise TypeError("expected a list of names")
         return tuple(value)
-    kind = int if name == "image_size" else str
+    if name == "epoch":
+        if isinstance(value, bool) or not 0 <= float(value) < math.inf:
+            raise ValueError(f"expected a number, got {value!r:.50}")
+        return float(value)
+    kind = int if name in ("image_size", "step") else str
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, got {value!r:.50}")
+    if isinstance(value, int) and not 0 <= value < 2**53:
+        raise ValueError(f"out of range: {value!r:.50}")
     return value

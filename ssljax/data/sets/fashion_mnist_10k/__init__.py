@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ssljax.data.sets.new_folder import new_folder
+from ssljax.files.new_folder import new_folder
 
 NAME = "fashion_mnist_10k"
 _FOLDER = pathlib.Path(__file__).parent

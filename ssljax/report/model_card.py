@@ -1,0 +1,310 @@
+"""The model card of exported weights: a README.md in the format of model hubs."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from ssljax.data.prepared import is_prepared
+from ssljax.models.torch.description import Description
+from ssljax.models.torch.loading import loadings
+from ssljax.report import front_matter, markdown
+from ssljax.report.saved_evaluations import SavedEvaluation, numbers, read_all
+from ssljax.runs.config import defaults_of
+from ssljax.runs.metrics_log import read_metrics
+from ssljax.runs.trained_model import TrainedModel
+from ssljax.settings.errors import InputError
+
+_SHOWN = 100  # class names
+_MIT = "[MIT](https://github.com/zalandoresearch/fashion-mnist/blob/master/LICENSE), Zalando SE"
+_FASHION_MNIST = "zalando-datasets/fashion_mnist"
+
+
+@dataclasses.dataclass(frozen=True)
+class _DataSet:
+    licence: str
+    on_the_hub: str = ""
+
+
+_DATA_SETS = {
+    "fashion_mnist_10k": _DataSet(_MIT, _FASHION_MNIST),
+    "fashion_mnist": _DataSet(_MIT, _FASHION_MNIST),
+    "deep_fashion": _DataSet("for research only; the images are available on request"),
+}
+
+
+def render(
+    model: TrainedModel, workdir: str | pathlib.Path, description: Description, licence: str = ""
+) -> str:
+    """The card of a checkpoint's weights.
+
+    Names that come from the run folder are escaped. The folder's own path is left out.
+
+    Args:
+      model: the weights.
+      workdir: the run folder; its log and the results in it are read.
+      description: of the images and the classes.
+      licence: of the weights, as the hub names it, such as `apache-2.0`; empty if it is not known.
+
+    Raises:
+      InputError: a result or the log is damaged.
+    """
+    evaluations = read_all(workdir)
+    parts = [
+        front_matter.render(_front_matter(model, evaluations, licence)),
+        f"# {_title(model)}",
+        _what_it_is(model, description, licence),
+        _results(model, workdir, evaluations),
+        _loading(model, description),
+    ]
+    if description.class_names:
+        parts.append(_classes(description.class_names))
+    return "\n\n".join(parts) + "\n"
+
+
+def _title(model: TrainedModel) -> str:
+    config = model.run.config
+    return f"{config.model.name}, {config.method.name} on {markdown.code(config.data.dataset)}"
+
+
+def _front_matter(
+    model: TrainedModel, evaluations: list[SavedEvaluation], licence: str
+) -> dict[str, Any]:
+    run = model.run
+    method, backbone, dataset = (
+        run.config.method.name,
+        run.config.model.name,
+        run.config.data.dataset,
+    )
+    task = "image-classification" if run.method.names_classes else "image-feature-extraction"
+    values: dict[str, Any] = {"library_name": "ssljax", "pipeline_tag": task}
+    if licence:
+        values["license"] = licence
+    supervised = [] if run.method.names_classes else ["self-supervised-learning"]
+    values["tags"] = list(dict.fromkeys(["ssljax", "jax", "flax", *supervised, method, backbone]))
+    if dataset != "unknown":
+        values["datasets"] = [_known(dataset).on_the_hub or _base(dataset)]
+    results: list[dict[str, Any]] = [
+        {
+            "task": {"type": task, "name": method},
+            "dataset": {
+                "type": _known(each.dataset).on_the_hub or _base(each.dataset),
+                "name": each.dataset,
+                "split": each.split,
+            },
+            "metrics": [
+                {
+                    "type": "accuracy" if name in ("top1", "accuracy") else name,
+                    "name": name,
+                    "value": round(value, 6),
+                    "args": {"examples": each.examples, "chance": each.chance.get(name)},
+                }
+                for name, value in each.metrics.items()
+                if name != "loss"
+            ],
+        }
+        for each in evaluations
+        if each.step == model.step
+    ]
+    if results:
+        name = f"{backbone}-{method}"
+        values["metrics"] = list(
+            dict.fromkeys(metric["type"] for result in results for metric in result["metrics"])
+        )
+        values["model-index"] = [{"name": name, "results": results}]
+    return values
+
+
+def _what_it_is(model: TrainedModel, description: Description, licence: str) -> str:
+    config = model.run.config
+    data = config.data
+    imported = model.step == 0
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(model.params["backbone"]))
+    size = model.run.method.image_size
+    of_method, of_model = _options("method", config.method), _options("model", config.model)
+    lines = [
+        f"method: `{config.method.name}`{of_method}",
+        f"backbone: `{config.model.name}`{of_model}, {parameters:,} parameters",
+        f"images: {size}×{size} px; when tested, the centre square",
+    ]
+    if imported:
+        lines.append("training: not known; the weights were imported from a file")
+    else:
+        epoch = "" if description.epoch is None else f", after {_epochs(description.epoch)}"
+        lines += [
+            f"training: {_epochs(config.epochs)} in batches of {config.batch_size}, from "
+            + (
+                f"the weights {markdown.code(pathlib.PurePath(config.init_from).name)}"
+                if config.init_from
+                else "random weights"
+            ),
+            f"checkpoint: {model.checkpoint}, step {model.step:,}{epoch}",
+        ]
+    lines.append(f"data set: {markdown.code(data.dataset)}")
+    if not imported:
+        lines += [
+            f"{what}: split {markdown.code(split)}{_count(model, split)}"
+            for what, split in (
+                ("trained on", data.train_split),
+                ("validated on", data.validation_split),
+            )
+        ]
+    lines += [
+        f"licence of the data: {_known(data.dataset).licence}",
+        f"licence of the weights: {markdown.code(licence) if licence else 'not stated'}",
+    ]
+    parts = ["\n".join(f"- {line}" for line in lines), "`config.json` has all settings."]
+    if not imported and not config.init_from:
+        parts[1] += " This trains such weights again:"
+        command = "python -m ssljax.train --config=FOLDER/config.json --workdir=NEW_RUN"
+        parts.append(markdown.block("", command))
+    return "\n\n".join(parts)
+
+
+def _epochs(count: float) -> str:
+    return f"{count:g} epoch" + "s" * (count != 1)
+
+
+def _results(
+    model: TrainedModel, workdir: str | pathlib.Path, evaluations: list[SavedEvaluation]
+) -> str:
+    parts = ["## Results"]
+    own = model.run.config.data.dataset
+    if evaluations:
+        parts.append(
+            "Chance is what guessing without looking at the image reaches. RUN is the run folder, "
+            "or the one that `weights import` makes."
+        )
+    else:
+        parts.append("These weights have not been evaluated with `python -m ssljax.evaluate`.")
+    for each in evaluations:
+        other = f" These are the weights of step {each.step:,}, not these." * (
+            each.step != model.step
+        )
+        parts += [
+            f"{markdown.code(each.dataset)}, split {markdown.code(each.split)}, "
+            f"{each.examples:,} images:{other}",
+            markdown.block("", each.command(own)),
+            _metrics(each.metrics, each.chance, each.standard_error),
+        ]
+    rows = [
+        row
+        for row in read_metrics(workdir)
+        if row["kind"] == "validation" and row["step"] == model.step
+    ]
+    if rows:
+        split = model.run.config.data.validation_split
+        not_metrics = ("kind", "step", "epoch")
+        measured = {name: value for name, value in rows[-1].items() if name not in not_metrics}
+        parts += [
+            f"While training, on the validation split {markdown.code(split)}:",
+            _metrics(numbers(measured), _validation_chance(model), {}),
+        ]
+    return "\n\n".join(parts)
+
+
+def _metrics(
+    metrics: Mapping[str, float], chance: Mapping[str, float], errors: Mapping[str, float]
+) -> str:
+    def number(values: Mapping[str, float], name: str) -> str:
+        return f"{values[name]:.4f}" if name in values else ""
+
+    head = ["metric", "value", "chance", *["standard error"] * bool(errors)]
+    tables = (metrics, chance, errors) if errors else (metrics, chance)
+    return markdown.table(
+        head,
+        [
+            [markdown.code(name, in_table=True), *(number(values, name) for values in tables)]
+            for name in metrics
+            if not name.startswith("train_")
+        ],
+    )
+
+
+def _loading(model: TrainedModel, description: Description) -> str:
+    run = model.run
+    parts = ["## How to load it"]
+    outputs = len(run.class_names) if run.method.names_classes else None
+    for each in loadings(run.config.model, description, outputs):
+        parts += [f"### In {each.library}", each.text]
+        if each.lines:
+            parts.append(markdown.block("python", each.lines))
+    lines = 'import ssljax\n\nmodel = ssljax.load_run("RUN")\n'
+    if run.method.names_classes:
+        lines += 'print(model.classify("image.jpg"))\n'
+    lines += (
+        f'features = model.features("image.jpg")  # of {model.layer_names[-1]}, float32[1, D]\n'
+    )
+    parts += [
+        "### In ssljax",
+        "FOLDER is the folder of this card. RUN is a new run folder, which can also be evaluated, "
+        "and started from with `--config.init_from=RUN`.",
+        markdown.block("", "python -m ssljax.weights import FOLDER RUN"),
+        markdown.block("python", lines),
+    ]
+    if run.config.data.decoding == "fast":
+        parts.append(
+            "The run decoded JPEGs with `data.decoding=fast`, and so does ssljax. Pixels that "
+            "Pillow decodes and resizes differ by one or two grey levels on average."
+        )
+    if run.config.model.dtype != "float32":
+        parts.append(
+            f"ssljax computes in {run.config.model.dtype}, as the run did; in float32 the outputs "
+            "differ slightly."
+        )
+    return "\n\n".join(parts)
+
+
+def _classes(names: tuple[str, ...]) -> str:
+    lines = [f"{index}. {markdown.code(name)}" for index, name in enumerate(names[:_SHOWN])]
+    more = [f"\nand {len(names) - _SHOWN:,} more"] * (len(names) > _SHOWN)
+    return "\n".join(["## Classes", "", *lines, *more])
+
+
+def _options(group: str, values: Mapping[str, Any]) -> str:
+    """The options that are not the defaults."""
+    defaults = defaults_of(group, values["name"])
+    changed = {
+        name: value
+        for name, value in values.items()
+        if name not in ("name", "dtype", "remat") and value != defaults.get(name)
+    }
+    return "".join(f", {markdown.code(f'{name}={value}')}" for name, value in changed.items())
+
+
+def _count(model: TrainedModel, split: str) -> str:
+    """How many images a split has, if the data set is here."""
+    data = model.run.config.data
+    try:
+        if is_prepared(data.dataset, data.data_dir):
+            return f", {len(model.run.records(split)):,} images"
+    except InputError:
+        pass
+    return ""
+
+
+def _validation_chance(model: TrainedModel) -> dict[str, float]:
+    """What guessing reaches on the validation split, if that can be known."""
+    run, data = model.run, model.run.config.data
+    if not run.method.needs_labels:
+        return run.method.chance(np.zeros(1, np.int64))
+    try:
+        if is_prepared(data.dataset, data.data_dir):
+            return run.method.chance(run.records(data.validation_split).labels())
+    except InputError:
+        pass
+    return {}
+
+
+def _base(dataset: str) -> str:
+    """TFDS's name without config and version."""
+    return dataset.split("/")[0].split(":")[0]
+
+
+def _known(dataset: str) -> _DataSet:
+    return _DATA_SETS.get(_base(dataset), _DataSet("not known; ask those who made it"))

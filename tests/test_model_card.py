@@ -1,0 +1,243 @@
+"""Weights as a folder: the state dict, the config, and a model card whose lines are run."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import shutil
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from PIL import Image
+
+from ssljax import evaluate, load_run, train_config, weights
+from ssljax.models.torch import alexnet_layout
+from ssljax.models.torch.description import Description, of_run
+from ssljax.report import front_matter, markdown, model_card
+from ssljax.runs import exported_folder
+from ssljax.runs.config import resolve
+from ssljax.runs.run import make_run
+from ssljax.runs.trained_model import TrainedModel
+from ssljax.settings.errors import InputError
+from tests import references
+
+pytest.importorskip("safetensors", reason="needs the extra `safetensors`")
+
+HOSTILE = (
+    "a`b|c</code><script>alert(1)</script>\n---\n```\n# \"x\": ['y'] \x07\u2028\udc80 $(rm -rf ~)"
+)
+IMAGES = [np.random.default_rng(0).integers(0, 256, (90, 80, 3), np.uint8) for _ in range(3)]
+
+
+def card_of(folder: pathlib.Path) -> tuple[dict, str]:
+    """The front matter and the text of a card."""
+    _, head, text = (folder / "README.md").read_text("utf-8").split("---\n", 2)
+    return yaml.safe_load(head), text
+
+
+def python_lines(text: str, section: str) -> str:
+    """The Python of a section of a card."""
+    return re.search(r"```python\n(.*?)```", text.split(f"### In {section}\n")[1], re.DOTALL)[1]
+
+
+@pytest.fixture(scope="module")
+def torchvisions(tmp_path_factory):
+    """AlexNet with 18 outputs, as many as 3×3 puzzles have coordinates."""
+    torch, torchvision = references.load("torch"), references.load("torchvision")
+    torch.manual_seed(0)
+    state = torchvision.models.alexnet(num_classes=18).state_dict()
+    return {name: value.numpy() for name, value in state.items()}
+
+
+def config_of(method: str):
+    config = train_config(method)
+    config.data.update(dataset="made_up", image_size=68, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    if method == "jigsaw":
+        config.method.tile = 22
+    return resolve(config)
+
+
+def run_lines(folder: pathlib.Path, monkeypatch) -> dict:
+    """Runs the lines for torchvision of the card in a folder, on an image there."""
+    image = np.random.default_rng(1).integers(0, 256, (95, 80, 3), np.uint8)
+    Image.fromarray(image).save(folder / "image.jpg")
+    monkeypatch.chdir(folder)
+    names: dict = {}
+    exec(python_lines(card_of(folder)[1], "torchvision"), names)
+    return names
+
+
+@pytest.mark.reference
+def test_torchvision_classifies_by_the_cards_own_lines(torchvisions, tmp_path, monkeypatch):
+    names = tuple(f"class {index}" for index in range(18))
+    config = config_of("classification")
+    exported_folder.write(
+        tmp_path / "theirs", torchvisions, of_run(config, 68, names), config, "no card"
+    )
+    weights.import_weights(tmp_path / "theirs", tmp_path / "run")
+    weights.export_weights(tmp_path / "run", tmp_path / "ours")
+    theirs = run_lines(tmp_path / "ours", monkeypatch)["logits"]
+    expected = load_run(tmp_path / "run").outputs("image.jpg")
+    np.testing.assert_allclose(theirs.numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.reference
+def test_torchvision_has_a_puzzles_features_by_the_cards_own_lines(
+    torchvisions, tmp_path, monkeypatch
+):
+    config = config_of("jigsaw")
+    params = alexnet_layout.from_state_dict(torchvisions)
+    parts = {"params": params, "stats": {}, "teacher": {}, "memory": {}}
+    model = TrainedModel(make_run(config, ()), parts, "latest", 7)
+    description = of_run(config, model.run.method.image_size, ())
+    card = model_card.render(model, tmp_path, description)
+    exported_folder.write(tmp_path / "ours", torchvisions, description, config, card)
+    theirs = run_lines(tmp_path / "ours", monkeypatch)["features"]
+    expected = model.features("image.jpg")
+    assert theirs.shape == expected.shape == (1, 4096)
+    np.testing.assert_allclose(theirs.numpy(), expected, atol=1e-4)
+
+
+@pytest.fixture(scope="module", params=["classification", "jigsaw"])
+def exported(request, classification_run, pretext_run, tmp_path_factory):
+    """A trained and evaluated run, the folder that it is handed over in, and the run of that."""
+    folder = tmp_path_factory.mktemp("exported")
+    source = classification_run if request.param == "classification" else pretext_run
+    run = shutil.copytree(source, folder / "run")
+    evaluate.save(evaluate.evaluate(run), run)
+    evaluate.save(evaluate.evaluate(run, split="images[500:540]", checkpoint="latest"), run)
+    weights.export_weights(run, folder / "out", licence="cc0-1.0")
+    weights.import_weights(folder / "out", folder / "back")
+    return run, folder / "out", folder / "back"
+
+
+def test_a_folder_comes_back_as_the_same_run(exported, data_dir):
+    run, _, back = exported
+    before, after = load_run(run), load_run(back)
+    np.testing.assert_array_equal(before.outputs(IMAGES), after.outputs(IMAGES))
+    np.testing.assert_array_equal(before.features(IMAGES), after.features(IMAGES))
+    assert before.run.config.method == after.run.config.method
+    assert before.run.config.model == after.run.config.model
+    assert before.step == after.step
+    expected, found = (evaluate.evaluate(folder, data_dir=data_dir) for folder in (run, back))
+    assert found["metrics"] == expected["metrics"]
+
+
+def test_a_folder_says_nothing_of_the_machine(exported, data_dir, classification_run):
+    run, out, _ = exported
+    assert {path.name for path in out.iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "README.md",
+    }
+    for path in out.iterdir():
+        content = path.read_bytes()
+        for private in (data_dir, run.parent, classification_run.parent, pathlib.Path.home()):
+            assert str(private).encode() not in content, path
+    config = json.loads((out / "config.json").read_text())
+    assert config["data"]["data_dir"] == ""
+    assert config["init_from"] in ("", "pretext")
+
+
+def test_the_card_has_the_results_and_their_commands(exported):
+    run, out, _ = exported
+    head, text = card_of(out)
+    model = load_run(run)
+    assert head["license"] == "cc0-1.0"
+    assert head["datasets"] == ["zalando-datasets/fashion_mnist"]
+    assert model.run.config.method.name in head["tags"]
+    for result in map(json.loads, map(pathlib.Path.read_text, (run / "evaluation").glob("*.json"))):
+        assert f"'--split={result['split']}' --checkpoint={result['step']}" in text
+        for name, value in result["metrics"].items():
+            chance = result["chance"].get(name)
+            guess = "" if chance is None else f"{chance:.4f}"
+            assert f"| `{name}` | {value:.4f} | {guess} |" in text
+        in_head = [
+            {metric["name"]: metric["value"] for metric in each["metrics"]}
+            for each in head["model-index"][0]["results"]
+            if each["dataset"]["split"] == result["split"]
+        ]
+        if result["step"] == model.step:
+            values = {k: pytest.approx(v, abs=1e-6) for k, v in result["metrics"].items()}
+            assert in_head == [{k: v for k, v in values.items() if k != "loss"}]
+        else:
+            assert not in_head
+    assert "licence of the data: [MIT]" in text
+    assert "200 images" in text
+    assert "it has no `width` other than 1, and this one's is 0.0625" in text
+    assert "on the validation split `images[200:300]`" in text
+
+
+@pytest.mark.quick
+@given(st.text())
+def test_texts_stay_texts(text):
+    values = {"a": [{"b": text, "c": [1e-05, 2, text]}, text], "d": {"e": text, "f": []}}
+    found = yaml.safe_load(front_matter.render(values).strip("-"))
+    assert found == values
+    span = markdown.code(text)
+    fence = re.match("`+", span)[0]
+    assert span.endswith(fence)
+    assert "\n" not in span
+    assert not re.search(f"(?<!`){fence}(?!`)", span[len(fence) : -len(fence)])
+    block = markdown.block("", text).split("\n")
+    assert not any(line.strip().startswith(block[0]) for line in block[1:-1])
+
+
+def test_names_of_strangers_are_text_on_the_card(classification_run, tmp_path):
+    run = shutil.copytree(classification_run, tmp_path / "run")
+    result = {
+        "dataset": HOSTILE, "split": HOSTILE, "step": load_run(run).step, "examples": 3,
+        "metrics": {HOSTILE: 0.5, "nan": float("nan"), "odd": []}, "standard_error": {},
+        "chance": {},
+    }  # fmt: skip
+    (run / "evaluation").mkdir()
+    (run / "evaluation/hostile.json").write_text(json.dumps(result))
+    weights.export_weights(run, tmp_path / "out")
+    head, text = card_of(tmp_path / "out")
+    assert head["model-index"][0]["results"][0]["dataset"]["split"] == HOSTILE
+    outside = re.sub(r"(?ms)^(`{3,})\w*$.*?^\1$", "", text)  # of blocks
+    outside = re.sub(r"(?s)(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", outside)  # and of spans
+    assert "script" not in outside
+    assert "rm -rf" not in outside
+    for damaged in ('{"dataset": 1}', "[]", "{", "{}"):
+        (run / "evaluation/hostile.json").write_text(damaged)
+        with pytest.raises(InputError, match="hostile.json cannot be read as a result of"):
+            weights.export_weights(run, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_where_weights_can_be_exported_to(classification_run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_text("")
+    for name, said in (
+        ("full", "full exists already; name a new folder, or an empty one"),
+        ("file", "file exists already"),
+        ("file/new", "cannot write"),
+        ("weights.bin", "weights.bin: a file of weights must end in .pth"),
+    ):
+        with pytest.raises(InputError, match=said):
+            weights.export_weights(classification_run, tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "file", "full"}
+    with pytest.raises(InputError, match="weights are exported to a disk"):
+        weights.export_weights(classification_run, "gs://bucket/folder")
+    weights.export_weights(classification_run, tmp_path / "empty")
+    assert len(list((tmp_path / "empty").iterdir())) == 3
+    (tmp_path / "empty/config.json").unlink()
+    with pytest.raises(InputError, match="empty has no config.json; expected a file of weights"):
+        weights.import_weights(tmp_path / "empty", tmp_path / "run")
+    with pytest.raises(InputError, match="full has no model.safetensors and no config.json"):
+        weights.import_weights(tmp_path / "full", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_given_comes_before_what_a_folder_says(exported, tmp_path):
+    _, out, _ = exported
+    weights.import_weights(out, tmp_path / "run", Description(dataset="other", std=(1.0, 1.0, 1.0)))
+    config = load_run(tmp_path / "run").run.config
+    assert (config.data.dataset, config.data.std) == ("other", (1.0, 1.0, 1.0))
