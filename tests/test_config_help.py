@@ -50,7 +50,8 @@ def test_help_shows_value_text_and_range():
     assert {
         "--config.epochs=7 passes over the training images (> 0, <= 1,000,000)",
         "--config.method.grid=3 tiles along each side (>= 2, <= 64)",
-        "--config.optimizer.name=adam `adam` or `sgd`, as PyTorch has them (adam | sgd)",
+        "--config.optimizer.name=adam `adam`, `adamw` and `sgd` as PyTorch has them, "
+        "`lars` as SimCLR has it (adam | adamw | sgd | lars)",
         "--config.data.train_split='images[:70%]' split to train on, such as train[:70%]",
         "--config.data.mean=0.5,0.5,0.5 subtracted from channels in [0, 1]",
     } <= lines

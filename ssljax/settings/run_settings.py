@@ -104,22 +104,36 @@ class DataSettings:
 class OptimizerSettings:
     """`config.optimizer.*`."""
 
-    name: str = option("adam", "`adam` or `sgd`, as PyTorch has them", choices=("adam", "sgd"))
+    name: str = option(
+        "adam",
+        "`adam`, `adamw` and `sgd` as PyTorch has them, `lars` as SimCLR has it",
+        choices=("adam", "adamw", "sgd", "lars"),
+    )
     learning_rate: float = option(1e-4, "for base_batch_size, if it scales with the batch", above=0)
     learning_rate_scaling: str = option(
         "none",
-        "with batch_size / base_batch_size: linear (for sgd) or sqrt (for adam)",
+        "with batch_size / base_batch_size: linear (for sgd and lars) or sqrt (for adam)",
         choices=("none", "linear", "sqrt"),
     )
     base_batch_size: int = option(64, "the batch that learning_rate is meant for", above=0)
-    weight_decay: float = option(1e-3, "L2, added to the gradient", at_least=0)
+    weight_decay: float = option(
+        1e-3, "L2, added to the gradient; of adamw: added to the update", at_least=0
+    )
     decay_biases_and_norms: bool = option(
         True, "whether weight decay also acts on parameters of one dimension"
     )
     b1: float = option(0.9, "of adam: decay of the gradient's mean", at_least=0, below=1)
     b2: float = option(0.999, "of adam: decay of the squared gradient's mean", at_least=0, below=1)
     eps: float = option(1e-8, "of adam: added to the denominator", at_least=0)
-    momentum: float = option(0.0, "of sgd", at_least=0, below=1)
+    momentum: float = option(0.0, "of sgd and lars", at_least=0, below=1)
+    nesterov: bool = option(False, "of sgd and lars: Nesterov's momentum")
+    trust_coefficient: float = option(
+        1e-3, "of lars: the share of a parameter's norm that an update may have", above=0
+    )
+    clip_norm: float = option(
+        0.0, "a gradient with a larger norm over all parameters is scaled to it; 0: never",
+        at_least=0,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Optimisers with PyTorch's semantics, and groups of parameters that they treat differently."""
+"""Optimisers as PyTorch or their authors have them, and groups of parameters within them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,23 +13,6 @@ from ml_collections import ConfigDict
 from ssljax.methods.parameter_groups import ParameterGroup
 from ssljax.models import paths
 from ssljax.training import schedules
-
-
-def adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """The scaling of PyTorch's `torch.optim.Adam`; its weight decay is added to the gradient."""
-    return optax.scale_by_adam(b1, b2, eps)
-
-
-def sgd(momentum: float) -> optax.GradientTransformation:
-    """The momentum of PyTorch's `torch.optim.SGD`; its weight decay is added to the gradient."""
-    return optax.trace(momentum) if momentum else optax.identity()
-
-
-# With the names of the settings that each takes from `config.optimizer`.
-OPTIMIZERS: dict[str, tuple[Callable[..., optax.GradientTransformation], tuple[str, ...]]] = {
-    "adam": (adam, ("b1", "b2", "eps")),
-    "sgd": (sgd, ("momentum",)),
-}
 
 
 def make_optimizer(
@@ -46,14 +29,26 @@ def make_optimizer(
       InputError: a pattern matches no parameter; when the optimiser is initialised.
     """
     settings = config.optimizer
-    make, names = OPTIMIZERS[settings.name]
-    optimizer = optax.chain(
-        # Before Adam's scaling: L2, as in PyTorch's Adam. AdamW has it after.
-        *_weight_decays(config, steps_per_epoch, groups),
-        make(**{name: settings[name] for name in names}),
+    decays = _weight_decays(config, steps_per_epoch, groups)
+    rates = [
         *_learning_rate_factors(steps_per_epoch, groups),
         optax.scale_by_learning_rate(schedules.learning_rate(config, steps_per_epoch)),
-    )
+    ]
+    scaling = optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
+    momentum = optax.trace(settings.momentum, settings.nesterov)
+    parts = {
+        # PyTorch's `Adam` adds the weight decay to the gradient; its `AdamW` adds it after the
+        # scaling (Loshchilov and Hutter, 2019).
+        "adam": [*decays, scaling, *rates],
+        "adamw": [scaling, *decays, *rates],
+        # PyTorch's `SGD`: the learning rate is not part of the momentum.
+        "sgd": [*decays, momentum, *rates],
+        # You et al. (2017), algorithm 1, as SimCLR and BYOL have it: the weight decay is part of
+        # the norm, the learning rate is part of the momentum, and biases and norms are not adapted.
+        "lars": [*decays, _trust_ratios(settings.trust_coefficient), *rates, momentum],
+    }
+    clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
+    optimizer = optax.chain(*clip, *parts[settings.name])
     if not config.frozen_layers:
         return optimizer
 
@@ -63,6 +58,14 @@ def make_optimizer(
         return paths.unflatten({path: "frozen" if path in frozen else "trained" for path in leaves})
 
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def _trust_ratios(coefficient: float) -> optax.GradientTransformation:
+    """Scales each update by coefficient · ‖parameter‖ / ‖update‖; 1 if one of the norms is 0."""
+    return optax.masked(
+        optax.scale_by_trust_ratio(trust_coefficient=coefficient),
+        lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+    )
 
 
 def _weight_decays(
