@@ -21,14 +21,14 @@ from ssljax.settings.errors import InputError, nearest
 def fashion_mnist_10k(config: ConfigDict) -> None:
     """Fashion-MNIST's 10,000 test images, which come with ssljax: 7,000 / 1,000 / 2,000.
 
-    28 px, resized to 72 px, since AlexNet needs 64 and puzzles a multiple of 2 and 3.
+    28 px, resized to 36 px, a multiple of 2 and 3 for puzzles.
     """
     data = config.data
     data.dataset = "fashion_mnist_10k"
     data.train_split = "images[:70%]"
     data.validation_split = "images[70%:80%]"
     data.test_split = "images[80%:]"
-    data.image_size = 72
+    data.image_size = 36
 
 
 def fashion_mnist(config: ConfigDict) -> None:
@@ -38,7 +38,7 @@ def fashion_mnist(config: ConfigDict) -> None:
     data.train_split = "train[:95%]"
     data.validation_split = "train[95%:]"
     data.test_split = "test"
-    data.image_size = 72
+    data.image_size = 36
 
 
 def prepared(config: ConfigDict) -> None:
@@ -61,9 +61,23 @@ def deep_fashion(config: ConfigDict) -> None:
 
 # ------------------------------------------------------------------------------------------ model
 def alexnet(config: ConfigDict) -> None:
-    """AlexNet (Krizhevsky, 2014); on small images at a quarter of its width."""
+    """AlexNet (Krizhevsky, 2014); on small images at a quarter of its width.
+
+    It needs 64 px, so smaller images are resized to 72 px.
+    """
+    if config.data.image_size < 64:
+        config.data.image_size = 72
     if config.data.image_size < 128:
         config.model.width = 0.25
+
+
+def resnet(config: ConfigDict) -> None:
+    """ResNet (He et al., 2016) as torchvision has it; up to 64 px with the stem for small images.
+
+    That stem is 3×3 with stride 1, without pooling (Chen et al., 2020, "SimCLR", appendix B.9).
+    """
+    if config.data.image_size <= 64:
+        config.model.stem = "small"
 
 
 # ----------------------------------------------------------------------------------------- method
@@ -104,7 +118,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "deep_fashion": deep_fashion,
         "prepared": prepared,
     },
-    "model": {"alexnet": alexnet},
+    "model": {"alexnet": alexnet, "resnet18": resnet, "resnet34": resnet, "resnet50": resnet},
     "method": {"jigsaw": jigsaw, "rotation": rotation, "classification": classification},
 }
 DEFAULTS = {"data": "fashion_mnist_10k", "model": "alexnet"}

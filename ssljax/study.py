@@ -79,6 +79,7 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
 def _preflight(config: ConfigDict) -> None:
     """Builds every run and opens its data, so that mistakes are found before hours are spent."""
     from ssljax.models import paths
+    from ssljax.models.torch import layouts
     from ssljax.runs import transfer
     from ssljax.runs.config import resolve
     from ssljax.runs.contamination import check_apart
@@ -95,7 +96,7 @@ def _preflight(config: ConfigDict) -> None:
     for pretext in config.pretexts.values():
         check_apart(pretext, config.classification)
     if any(arm.start == "weights_file" for arm in config.arms.values()):
-        starts["weights_file"] = transfer.load_alexnet(config.weights_file)
+        starts["weights_file"] = layouts.read_file(config.weights_file).weights.params
     downstream = config.classification.copy_and_resolve_references()
     smallest = min(cell.fraction for cell in plan.cells(config))
     downstream.data.label_fraction = min(smallest, downstream.data.label_fraction)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -23,8 +24,8 @@ def import_weights(
 ) -> Description:
     """Turns weights into a run folder, which can be evaluated, started from and exported again.
 
-    A file of torchvision's AlexNet becomes a run of classification. A folder that `export_weights`
-    has made becomes a run of the same method. Using it does not need PyTorch.
+    A file of torchvision's AlexNet or ResNet becomes a run of classification. A folder that
+    `export_weights` has made becomes a run of the same method. Using it does not need PyTorch.
 
     Args:
       source: `.pth` or `.safetensors`, or a folder with `model.safetensors` and `config.json`.
@@ -36,21 +37,20 @@ def import_weights(
       What the source says and what was given. Classes without names are numbered.
 
     Raises:
-      InputError: the source does not hold an AlexNet (what is missing, extra or of another shape is
+      InputError: the source holds no such network (what is missing, extra or of another shape is
         listed), it is not known how images are prepared for it, or the folder exists already.
     """
     import jax
     import jax.numpy as jnp
 
     from ssljax.methods import method_class
-    from ssljax.models.torch import alexnet_layout
     from ssljax.models.torch import description as descriptions
+    from ssljax.models.torch import layouts
     from ssljax.runs import exported_folder
     from ssljax.runs.checkpoints import BEST, Checkpoints
     from ssljax.runs.config import resolve
     from ssljax.runs.folder import open_run_folder
     from ssljax.runs.run import make_run
-    from ssljax.runs.transfer import load_alexnet
 
     path, given = pathlib.Path(os.path.expanduser(source)), given or descriptions.UNKNOWN
     file = path / exported_folder.WEIGHTS if path.is_dir() else path
@@ -67,14 +67,20 @@ def import_weights(
         folder.is_dir() and {path.name for path in folder.iterdir()} <= {".lock"}
     ):
         raise InputError(f"{folder} exists already; name a new folder")
-    params = load_alexnet(file)
+    found = layouts.read_file(file)
+    params, stats = found.weights
     step, epoch = (description.step or 0, description.epoch or 0) if config else (0, 0)
     if config is None:
-        config = _config(description, params["backbone"]["conv1"]["bias"].shape[0] / 64)
+        config = _config(description, found.model)
     else:
         _describe(config, given)
     names: tuple[str, ...] = ()
     if method_class(config.method.name).names_classes:
+        if "head" not in params:
+            raise InputError(
+                f"{file} has no last layer ({found.layout.head}), so it names no classes; start "
+                "from it with --config.init_from"
+            )
         outputs = params["head"]["bias"].shape[0]
         names = description.class_names or tuple(str(index) for index in range(outputs))
         if len(names) != outputs:
@@ -82,10 +88,10 @@ def import_weights(
                 f"--class_names: there are {len(names)} names, but {file} has {outputs} outputs"
             )
     run = make_run(resolve(config), names)
-    alexnet_layout.check_shapes(params, run.variable_shapes()[0], str(file))
+    found.layout.check_shapes(found.weights, run.variable_shapes(), str(file))
     open_run_folder(folder, run.config)
     checkpoints = Checkpoints(folder)
-    parts = {"params": jax.tree.map(jnp.asarray, params)}
+    parts = jax.tree.map(jnp.asarray, {"params": params, "stats": stats})
     metadata = {
         "method": run.config.method.name,
         "step": step,
@@ -104,9 +110,10 @@ def export_weights(
     checkpoint: str = "",
     licence: str = "",
 ) -> Description:
-    """Writes a run's parameters as a state dict of torchvision's `alexnet`.
+    """Writes a run's parameters and batch statistics as a state dict with torchvision's names.
 
-    torchvision loads it with strict=True if the run's `model.width` is 1; it has no other width.
+    torchvision loads it with strict=True if it has the network: with a `model.width` of 1, and
+    without the stem for small images, or batch normalisation in AlexNet.
     A `.safetensors` file also says how images are prepared, and names the classes. A folder has
     such a file, the run's config, and a model card.
 
@@ -123,7 +130,7 @@ def export_weights(
     Raises:
       InputError: the run or the checkpoint is not there, or the target cannot be written.
     """
-    from ssljax.models.torch import alexnet_layout, state_dict_files
+    from ssljax.models.torch import layouts, state_dict_files
     from ssljax.models.torch.description import Description, of_run
     from ssljax.report import model_card
     from ssljax.runs import exported_folder
@@ -132,14 +139,13 @@ def export_weights(
 
     path = exported_folder.check_target(target)
     model = load_run(workdir, checkpoint)
-    if (name := model.run.config.model.name) != "alexnet":
-        raise InputError(f"{workdir}: weights of alexnet can be exported, not of {name}")
     run = model.run
+    layout = layouts.layout_of(run.config.model)
     names = run.class_names if run.method.names_classes else ()
     description = of_run(run.config, run.method.image_size, names)
     saved = SavedCheckpoints(workdir).metadata(model.checkpoint, model.step)
     description = description.updated(Description(step=model.step, epoch=saved.get("epoch")))
-    tensors = alexnet_layout.to_state_dict(model.params)
+    tensors = layout.write(model.params, model.parts["stats"])
     if path.suffix not in state_dict_files.SUFFIXES:
         card = model_card.render(model, workdir, description, licence)
         exported_folder.write(path, tensors, description, run.config, card)
@@ -151,11 +157,11 @@ def export_weights(
     return description
 
 
-def _config(description: Description, width: float) -> ConfigDict:
+def _config(description: Description, model: Mapping[str, Any]) -> ConfigDict:
     from ssljax.runs.config import train_config
 
-    config = train_config("classification", "alexnet")
-    config.model.width = width
+    config = train_config("classification", model["name"])
+    config.model.update(model)
     config.data.dataset = "unknown"
     _describe(config, description)
     return config
@@ -200,6 +206,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
             "expected `import FILE RUN` or `export RUN FILE`, or a folder for FILE; see --help"
         )
     from ssljax.methods import method_class
+    from ssljax.models.torch.loading import loadings
     from ssljax.models.torch.state_dict_files import TORCH_SUFFIXES
     from ssljax.runs.folder import read_config
 
@@ -215,8 +222,9 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
             show(
                 f"{target} cannot say how images are prepared; import it with {description.flags()}"
             )
-        if (width := read_config(source).model.width) != 1:
-            show(f"torchvision's AlexNet does not have this one's width of {width:g}")
+        for each in loadings(read_config(source).model, description, None):
+            if not each.lines:
+                show(each.text)
     show(f"{source} → {target}")
 
 
@@ -227,9 +235,10 @@ def cli() -> None:
         "Hands over the weights of a run, and turns such weights into a run folder again.\n"
         "FOLDER gets model.safetensors, config.json and README.md, a model card: how it was\n"
         "trained, its results, and how to load it in other libraries.\n"
-        "FILE is a state dict of torchvision's AlexNet. It ends in .safetensors (needs\n"
-        "`pip install -e '.[safetensors]'`) or .pth (PyTorch). Only .safetensors says how images\n"
-        "are prepared, and what the classes are; for other files, flags say it.",
+        "FILE is a state dict of torchvision's AlexNet, or its ResNet-18, 34 or 50. It ends in\n"
+        ".safetensors (needs `pip install -e '.[safetensors]'`) or .pth (PyTorch). Only\n"
+        ".safetensors says how images are prepared, and what the classes are; for other files,\n"
+        "flags say it.",
         "python -m ssljax.weights export RUN FOLDER | export RUN FILE |\n"
         "       import FOLDER RUN | import FILE RUN",
     )

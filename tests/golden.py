@@ -25,6 +25,9 @@ PRETRAIN = [
         ("jigsaw", "rotation", "classification"),
         ("fashion_mnist_10k", "fashion_mnist", "deep_fashion"),
     )
+] + [
+    "pretrain.py:method=classification,model=resnet50,data=deep_fashion",
+    "pretrain.py:method=jigsaw,model=resnet18",
 ]
 CONFIGS = [
     "jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py", "quickstart.py",

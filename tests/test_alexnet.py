@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ssljax.models import check_model
-from ssljax.models.alexnet import adaptive_average_pool, max_pool
 from ssljax.models.backbone import keep_blocks_only
+from ssljax.models.pooling import adaptive_average_pool, max_pool
 from ssljax.settings.errors import InputError
 from tests.networks import Classifier
 

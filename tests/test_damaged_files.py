@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from ssljax import load_run
+from ssljax.models.torch.layouts import read_file
 from ssljax.runs.metrics_log import MetricsLog, read_metrics
-from ssljax.runs.transfer import load_alexnet
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from tests.conftest import REPOSITORY
@@ -22,7 +22,7 @@ FOUND = sorted((REPOSITORY / "tests/fuzz/found").glob("*.pth"))
 def test_weights_that_broke_pytorchs_reader(path):
     pytest.importorskip("torch", reason="needs the extra `torch`")
     with pytest.raises(InputError, match=f"{path.name} cannot be read as a state dict of tensors"):
-        load_alexnet(path)
+        read_file(path)
 
 
 def test_weights_whose_storages_have_other_names(tmp_path):
@@ -35,7 +35,7 @@ def test_weights_whose_storages_have_other_names(tmp_path):
     assert data.count(key) == 2  # in the state dict, and in the list of storages
     path.write_bytes(data.replace(key, key[::-1], 1))
     with pytest.raises(InputError, match=r"old.pth cannot be read as a state dict of tensors"):
-        load_alexnet(path)
+        read_file(path)
 
 
 @pytest.fixture

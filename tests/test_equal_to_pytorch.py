@@ -17,9 +17,8 @@ from ssljax.data.images import square
 from ssljax.methods import make_method
 from ssljax.methods.method import DataSpec
 from ssljax.methods.parameter_groups import ParameterGroup
-from ssljax.models.torch import alexnet_layout
 from ssljax.models.torch.description import IMAGENET, Description
-from ssljax.runs.transfer import load_alexnet
+from ssljax.models.torch.layouts import ALEXNET, read_file
 from ssljax.settings.errors import InputError
 from ssljax.training.optimizers import make_optimizer
 from ssljax.training.schedules import cosine, step_decay, warmup
@@ -61,7 +60,7 @@ def test_logits_and_gradients(size, width):
     torch.manual_seed(0)
     theirs = torch_alexnet(7, width=width)
     state = {name: tensor.detach().numpy() for name, tensor in theirs.state_dict().items()}
-    params = alexnet_layout.from_state_dict(state)
+    params = ALEXNET.read(state).params
     ours = Classifier(7, width=width)
     images = RNG.normal(size=(2, size, size, 3)).astype(np.float32)
     labels = np.array([3, 5])
@@ -75,7 +74,7 @@ def test_logits_and_gradients(size, width):
     expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2)))
     torch.nn.functional.cross_entropy(expected, torch.from_numpy(labels)).backward()
     np.testing.assert_allclose(logits, expected.detach().numpy(), atol=1e-5)
-    back = alexnet_layout.to_state_dict(gradients)
+    back = ALEXNET.write(gradients)
     for name, parameter in theirs.named_parameters():
         scale = float(parameter.grad.abs().max())
         np.testing.assert_allclose(
@@ -87,12 +86,12 @@ def test_logits_and_gradients(size, width):
 def test_torchvisions_own_alexnet(size):
     theirs = torchvision.models.alexnet(weights=None, num_classes=7).eval()
     state = {name: tensor.detach().numpy() for name, tensor in theirs.state_dict().items()}
-    params = alexnet_layout.from_state_dict(state)
+    params = ALEXNET.read(state).params
     ours = Classifier(7)
     images = RNG.normal(size=(2, size, size, 3)).astype(np.float32)
     expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2))).detach().numpy()
     np.testing.assert_allclose(ours(params, images), expected, atol=1e-5)
-    back = {k: torch.from_numpy(v) for k, v in alexnet_layout.to_state_dict(params).items()}
+    back = {k: torch.from_numpy(v) for k, v in ALEXNET.write(params).items()}
     theirs.load_state_dict(back, strict=True)
 
 
@@ -101,7 +100,7 @@ def test_initial_weights_have_the_same_distribution():
     torch.manual_seed(0)
     theirs = torch_alexnet(100, width=0.25).state_dict()
     fresh = Classifier(100, width=0.25).init()
-    for name, values in alexnet_layout.to_state_dict(fresh).items():
+    for name, values in ALEXNET.write(fresh).items():
         result = scipy.stats.ks_2samp(values.ravel()[:100_000], theirs[name].ravel()[:100_000])
         assert result.pvalue > 1e-4, name
         scale = float(theirs[name].abs().max())
@@ -265,8 +264,8 @@ def test_a_file_of_weights_round_trips(tmp_path):
     theirs = torch_alexnet(11, width=0.125)
     for name, options in (("new.pth", {}), ("old.pth", {"_use_new_zipfile_serialization": False})):
         torch.save(theirs.state_dict(), tmp_path / name, **options)
-        params = load_alexnet(tmp_path / name)
-        back = alexnet_layout.to_state_dict(params)
+        params = read_file(tmp_path / name).weights.params
+        back = ALEXNET.write(params)
         for key, tensor in theirs.state_dict().items():
             np.testing.assert_array_equal(back[key], tensor.numpy())
 
@@ -338,7 +337,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
     ):
         write(tmp_path / name)
         with pytest.raises(InputError, match=f"{name} cannot be read"):
-            load_alexnet(tmp_path / name)
+            read_file(tmp_path / name)
     assert not (tmp_path / "ran").exists()
 
 
@@ -349,7 +348,7 @@ def test_files_of_other_content_are_refused(tmp_path):
     state["head.weight"] = torch.zeros(2)
     torch.save(state, tmp_path / "other.pth")
     with pytest.raises(InputError) as error:
-        load_alexnet(tmp_path / "other.pth")
+        read_file(tmp_path / "other.pth")
     for said in ("missing classifier.6.bias", "extra head.weight", "features.0.weight has shape"):
         assert said in str(error.value)
     torch.save([1, 2], tmp_path / "list.pth")
@@ -357,4 +356,4 @@ def test_files_of_other_content_are_refused(tmp_path):
     (tmp_path / "text.safetensors").write_text("hello")
     for name in ("list.pth", "text.pth", "text.safetensors", "none.pth", "w.onnx"):
         with pytest.raises(InputError, match=name):
-            load_alexnet(tmp_path / name)
+            read_file(tmp_path / name)

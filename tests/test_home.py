@@ -11,9 +11,10 @@ from PIL import Image
 from ssljax import load_run, weights
 from ssljax.data.prepared import open_prepared
 from ssljax.evaluate import evaluate, save
+from ssljax.models.torch.layouts import read_file
 from ssljax.prepare import prepare
 from ssljax.runs.run import open_class_names
-from ssljax.runs.transfer import load_alexnet, load_source
+from ssljax.runs.transfer import load_source
 from ssljax.settings import config_files
 from ssljax.training.loop import train
 from tests.conftest import REPOSITORY
@@ -58,7 +59,7 @@ def test_run_folders_images_and_weights(home, make_config):
     assert load_run("~/run").outputs(["~/image.png"]).shape == (1, 10)
 
     weights.export_weights("~/run", "~/weights.safetensors", "")
-    assert load_alexnet("~/weights.safetensors")
+    assert read_file("~/weights.safetensors")
     (home / "names.txt").write_text("\n".join(map(str, range(10))))
     command = [sys.executable, "-m", "ssljax.weights", "import", "~/weights.safetensors"]
     subprocess.run([*command, "~/imported", "--class_names=~/names.txt"], check=True)

@@ -15,8 +15,8 @@ from hypothesis import given
 from PIL import Image
 
 from ssljax import evaluate, load_run, train_config, weights
-from ssljax.models.torch import alexnet_layout
 from ssljax.models.torch.description import Description, of_run
+from ssljax.models.torch.layouts import ALEXNET
 from ssljax.report import front_matter, markdown, model_card
 from ssljax.runs import exported_folder
 from ssljax.runs.config import resolve
@@ -90,7 +90,7 @@ def test_torchvision_has_a_puzzles_features_by_the_cards_own_lines(
     torchvisions, tmp_path, monkeypatch
 ):
     config = config_of("jigsaw")
-    params = alexnet_layout.from_state_dict(torchvisions)
+    params = ALEXNET.read(torchvisions).params
     parts = {"params": params, "stats": {}, "teacher": {}, "memory": {}}
     model = TrainedModel(make_run(config, ()), parts, "latest", 7)
     description = of_run(config, model.run.method.image_size, ())

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ssljax import load_run, weights
-from ssljax.models.torch import alexnet_layout, description, state_dict_files
+from ssljax.models.torch import description, state_dict_files
 from ssljax.models.torch.description import IMAGENET, Description
-from ssljax.runs.transfer import load_alexnet
+from ssljax.models.torch.layouts import ALEXNET, read_file
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from tests.conftest import REPOSITORY
@@ -95,7 +95,7 @@ def test_what_is_given_comes_before_what_the_file_says(run, tmp_path):
 
 @functools.cache
 def tensors():
-    return alexnet_layout.to_state_dict(Classifier(3, width=1 / 64).init())
+    return ALEXNET.write(Classifier(3, width=1 / 64).init())
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,9 @@ def test_half_precision_is_read(tmp_path):
         state = {name: torch.from_numpy(value).to(dtype) for name, value in tensors().items()}
         safetensors_torch.save_file(state, tmp_path / "w.safetensors")
         torch.save(state, tmp_path / "w.pth")
-        one, other = load_alexnet(tmp_path / "w.safetensors"), load_alexnet(tmp_path / "w.pth")
-        np.testing.assert_array_equal(one["head"]["kernel"], other["head"]["kernel"])
+        names = ("w.safetensors", "w.pth")
+        one, other = (read_file(tmp_path / name).weights.params["head"] for name in names)
+        np.testing.assert_array_equal(one["kernel"], other["kernel"])
 
 
 @pytest.mark.parametrize("prefix", ["module.", "", "features.module."])
@@ -148,8 +149,8 @@ def test_checkpoints_as_training_scripts_write_them(tmp_path, prefix, key):
     }
     whole = {"epoch": 90, "arch": "alexnet", key: state, "optimizer": {"state": {0: {"step": 1}}}}
     torch.save(whole if key else state, tmp_path / "w.pth")
-    params = load_alexnet(tmp_path / "w.pth")
-    for name, value in alexnet_layout.to_state_dict(params).items():
+    params = read_file(tmp_path / "w.pth").weights.params
+    for name, value in ALEXNET.write(params).items():
         np.testing.assert_array_equal(value, tensors()[name])
 
 
@@ -157,12 +158,12 @@ def test_names_that_would_become_equal_are_refused(tmp_path):
     both = {**tensors(), "module.features.0.bias": np.zeros(1, np.float32)}
     state_dict_files.write(tmp_path / "w.safetensors", both, {})
     with pytest.raises(InputError, match="names differ only by `module.`"):
-        load_alexnet(tmp_path / "w.safetensors")
+        read_file(tmp_path / "w.safetensors")
 
 
 def test_a_file_with_other_objects_is_refused_without_unsafe_advice(tmp_path):
     torch = pytest.importorskip("torch", reason="needs the extra `torch`")
     torch.save({"state_dict": {}, "arguments": os.stat_result(range(10))}, tmp_path / "w.pth")
     with pytest.raises(InputError, match="it holds other objects than tensors") as error:
-        load_alexnet(tmp_path / "w.pth")
+        read_file(tmp_path / "w.pth")
     assert "weights_only" not in str(error.value)

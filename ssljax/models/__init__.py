@@ -12,11 +12,15 @@ import jax.numpy as jnp
 from ssljax.models.alexnet import AlexNet
 from ssljax.models.backbone import Backbone, BackboneOptions, Part
 from ssljax.models.network import Network
+from ssljax.models.resnet import ResNet18, ResNet34, ResNet50
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.options import check_group, defaults
 
 MODELS: dict[str, type[Backbone]] = {
     "alexnet": AlexNet,
+    "resnet18": ResNet18,
+    "resnet34": ResNet34,
+    "resnet50": ResNet50,
 }
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -7,11 +7,12 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ssljax.models import winograd
 from ssljax.models.backbone import Backbone, block_output
+from ssljax.models.batch_norm import BatchNorm
 from ssljax.models.initializers import INITIALIZERS, initializers
+from ssljax.models.pooling import adaptive_average_pool, max_pool
 from ssljax.settings.options import option
 
 POOLED = 6  # the side of the feature map that fc6 reads
@@ -23,10 +24,14 @@ class AlexNet(Backbone):
     With width 1 and a head of 1000 outputs it has torchvision's 61,100,840 parameters. Convolution
     kernels are [height, width, in, out]. fc6 reads its [6, 6, channels] map in that order, where
     PyTorch has the channels first.
+
+    With `batch_norm` each convolution is followed by batch normalisation. The convolutions keep
+    their biases, as in torchvision's VGG networks, so that the other parameters are the same.
     """
 
     width: float = option(1.0, "multiplies the channels of every layer", above=0, at_most=64)
     dropout: float = option(0.5, "rate before fc6 and fc7", at_least=0, below=1)
+    batch_norm: bool = option(False, "batch normalisation after each convolution, before ReLU")
     initializer: str = option(
         "pytorch",
         "of new weights; lecun_normal is Flax's, with √3 times the standard deviation",
@@ -81,6 +86,9 @@ class AlexNet(Backbone):
             conv_general_dilated=winograd.convolution,
             name=name,
         )(x)
+        if self.batch_norm:
+            norm = name.replace("conv", "bn")
+            x = BatchNorm(self.batch_statistics, dtype=self.dtype, name=norm)(x)
         x = nn.relu(x)
         return block_output(max_pool(x) if pool else x)
 
@@ -100,40 +108,3 @@ class AlexNet(Backbone):
             )
         )(keys)
         return jnp.where(keep, x / (1 - self.dropout), 0).astype(x.dtype)
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-    """3×3 maximum with stride 2 over [B, H, W, C], no padding.
-
-    It is the maximum of nine strided slices: the gradient of XLA's own pooling (select-and-scatter)
-    is several times slower on CPU. The gradient is shared among equal values.
-    """
-    height, width = (x.shape[1] - 3) // 2 + 1, (x.shape[2] - 3) // 2 + 1
-    for axis, size in ((1, height), (2, width)):
-        slices = [
-            jax.lax.slice_in_dim(x, start, start + 2 * size - 1, stride=2, axis=axis)
-            for start in range(3)
-        ]
-        x = jnp.maximum(jnp.maximum(slices[0], slices[1]), slices[2])
-    return x
-
-
-def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
-    """Averages [B, H, W, C] over size×size bins, as PyTorch's AdaptiveAvgPool2d does.
-
-    Bins may overlap, and they repeat pixels if H or W is less than size.
-    """
-    if x.shape[1:3] == (size, size):
-        return x
-    rows = jnp.asarray(_bins(x.shape[1], size), x.dtype)
-    columns = jnp.asarray(_bins(x.shape[2], size), x.dtype)
-    return jnp.einsum("rh,bhwc,sw->brsc", rows, x, columns)
-
-
-def _bins(length: int, size: int) -> np.ndarray:
-    """float64[size, length]: each row averages one bin."""
-    matrix = np.zeros((size, length))
-    for index in range(size):
-        start, stop = index * length // size, -(-(index + 1) * length // size)
-        matrix[index, start:stop] = 1 / (stop - start)
-    return matrix

@@ -16,7 +16,7 @@ from ssljax.devices.parallelism import place
 from ssljax.files import storage
 from ssljax.methods import method_class
 from ssljax.models import paths
-from ssljax.models.torch import alexnet_layout, state_dict_files
+from ssljax.models.torch import layouts, state_dict_files
 from ssljax.runs.contamination import check_apart
 from ssljax.runs.folder import read_config
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
@@ -48,7 +48,7 @@ def load_source(config: ConfigDict) -> Source:
     if path.suffix in state_dict_files.SUFFIXES:
         if storage.is_remote(path):
             raise InputError(f"init_from: {path}: weight files must be on a disk; copy it there")
-        return Source(load_alexnet(path), {}, str(path))
+        return Source(*layouts.read_file(path).weights, str(path))
     if not path.is_dir():
         raise InputError(
             f"init_from: {path} is neither a run folder nor a file of weights "
@@ -73,20 +73,6 @@ def load_source(config: ConfigDict) -> Source:
         teacher = saved["teacher"]
         return Source(teacher["params"], teacher.get("stats", {}), f"the teacher of {origin}")
     return Source(saved["params"], saved["stats"], origin)
-
-
-def load_alexnet(path: str | pathlib.Path) -> dict[str, Any]:
-    """Reads a file of torchvision's AlexNet weights.
-
-    Returns:
-      float32 parameters by part, see `alexnet_layout.from_state_dict`.
-
-    Raises:
-      InputError: the file cannot be read, or does not hold an AlexNet.
-    """
-    return alexnet_layout.from_state_dict(
-        state_dict_files.read(storage.path(path, "init_from")), str(path)
-    )
 
 
 def choose(params: Any, source: Any, patterns: str) -> set[str]:

@@ -18,9 +18,9 @@ from PIL import Image
 from ssljax.data import fast_images, images
 from ssljax.data.records import open_records
 from ssljax.data.sets.deep_fashion.lists import read_listing
-from ssljax.models.torch import alexnet_layout, description
+from ssljax.models.torch import description
+from ssljax.models.torch.layouts import ALEXNET, read_file
 from ssljax.prepare import prepare
-from ssljax.runs.transfer import load_alexnet
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
 from tests import sources
@@ -137,8 +137,7 @@ class Weights(Target):
 
         params = Classifier(3, width=1 / 64).init()
         state = {
-            name: torch.from_numpy(np.array(value))
-            for name, value in alexnet_layout.to_state_dict(params).items()
+            name: torch.from_numpy(np.array(value)) for name, value in ALEXNET.write(params).items()
         }
         torch.save(state, self.folder / "new.pth")
         torch.save(state, self.folder / "old.pth", _use_new_zipfile_serialization=False)
@@ -147,7 +146,7 @@ class Weights(Target):
 
     def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
         """Loads the damaged file."""
-        load_alexnet(damaged)
+        read_file(damaged)
         description.read(damaged)
 
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ssljax.models.torch.description import Description
+from ssljax.models.torch.layout import OTHERS
+
+_IMPORTS = """\
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+from torchvision.transforms.functional import normalize, to_tensor
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,95 +42,108 @@ def loadings(
       description: how images are prepared.
       outputs: of a classification; None for other methods, whose heads these libraries lack.
     """
-    of_backbone = _LOADINGS.get(model["name"])
-    return of_backbone(model, description, outputs) if of_backbone else []
-
-
-def _alexnet(
-    model: Mapping[str, Any], description: Description, outputs: int | None
-) -> list[Loading]:
+    name = model["name"]
+    resnet = name.startswith("resnet")
+    if name != "alexnet" and not resnet:
+        return []
+    title = f"ResNet-{name.removeprefix('resnet')}" if resnet else "AlexNet"
+    differs = ""
     if model["width"] != 1:
-        return [
-            Loading(
-                "torchvision",
-                "The tensors have the names and the layout of torchvision's AlexNet, but it cannot "
-                f"load them: it has no `width` other than 1, and this one's is {model['width']:g}.",
-            )
-        ]
-    if outputs is not None:
-        return [_classifier("alexnet", description, outputs)]
-    return [
-        _backbone(
-            "alexnet",
-            description,
-            head="classifier.6",
-            cut="model.classifier = model.classifier[:-1]  # up to fc7",
-            width=4096,
+        differs = f"no `width` other than 1, and this one's is {model['width']:g}"
+    elif not resnet and model["batch_norm"]:
+        differs = "no batch normalisation"
+    if differs:
+        said = f"The tensors have the names and the layout of torchvision's {title}, but it cannot "
+        return [Loading("torchvision", f"{said}load them: it has {differs}.")]
+    small = resnet and model["stem"] == "small"
+    cut = "model.fc = torch.nn.Identity()" if resnet else "model.classifier = model.classifier[:-1]"
+    width = {"alexnet": 4096, "resnet50": 2048}.get(name, 512)
+    head = "fc" if resnet else "classifier.6"
+    found = [_torchvision(name, description, outputs, head, cut, width, small)]
+    if resnet and not small:
+        found.append(_timm(name, description, outputs, head, width))
+    return found
+
+
+def _torchvision(
+    name: str,
+    description: Description,
+    outputs: int | None,
+    head: str,
+    cut: str,
+    width: int,
+    small: bool,
+) -> Loading:
+    replaced = ""
+    if small:
+        replaced = (
+            "model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)\n"
+            "model.maxpool = torch.nn.Identity()\n"
         )
-    ]
-
-
-def _classifier(name: str, description: Description, outputs: int) -> Loading:
-    lines = f"""\
-import torch
-import torchvision
-from PIL import Image, ImageOps
-from safetensors.torch import load_file
-from torchvision.transforms.functional import normalize, to_tensor
-
-model = torchvision.models.{name}(num_classes={outputs})
-model.load_state_dict(load_file("model.safetensors"), strict=True)
-model.eval()
-
-{_prepare(description)}
-
-with torch.no_grad():
-    logits = model(prepare(Image.open("image.jpg"))[None])  # float32[1, {outputs}]
-"""
-    return Loading(
-        "torchvision",
-        f"`torchvision.models.{name}` loads all weights. Its outputs are the logits of the "
-        f"{outputs} classes, in their order.",
-        lines,
+    if outputs is not None:
+        text = (
+            f"`torchvision.models.{name}` loads all weights. Its outputs are the logits of the "
+            f"{outputs} classes, in their order."
+        )
+        made = (
+            f"model = torchvision.models.{name}(num_classes={outputs})\n{replaced}"
+            'model.load_state_dict(load_file("model.safetensors"), strict=True)\n'
+        )
+    else:
+        text = (
+            f"`torchvision.models.{name}` loads the backbone. What is missing is its last layer, "
+            f"`{head}`, since these weights were not trained to classify: train a layer of your "
+            "own on the features."
+        )
+        made = (
+            f"{_backbone(head)}"
+            f"model = torchvision.models.{name}()\n{replaced}"
+            "missing, unexpected = model.load_state_dict(backbone, strict=False)\n"
+            f'assert missing == ["{head}.weight", "{head}.bias"] and not unexpected\n'
+            f"{cut}\n"
+        )
+    if small:
+        text += " It has no stem for small images, so the lines put this one in place of its own."
+    lines = (
+        f"import torch\nimport torchvision\n{_IMPORTS}\n{made}{_use(description, outputs, width)}"
     )
+    return Loading("torchvision", text, lines)
 
 
-def _backbone(name: str, description: Description, head: str, cut: str, width: int) -> Loading:
-    lines = f"""\
-import torch
-import torchvision
-from PIL import Image, ImageOps
-from safetensors.torch import load_file
-from torchvision.transforms.functional import normalize, to_tensor
+def _timm(
+    name: str, description: Description, outputs: int | None, head: str, width: int
+) -> Loading:
+    if outputs is not None:
+        text = f"`{name}` of timm loads all weights."
+        tensors, given = "", 'load_file("model.safetensors")'
+    else:
+        text = f"`{name}` of timm, without a last layer, loads the backbone."
+        tensors, given = _backbone(head), "backbone"
+    made = (
+        f'{tensors}model = timm.create_model("{name}", num_classes={outputs or 0})\n'
+        f"model.load_state_dict({given}, strict=True)\n"
+    )
+    lines = f"import timm\nimport torch\n{_IMPORTS}\n{made}{_use(description, outputs, width)}"
+    return Loading("timm", text, lines)
 
+
+def _backbone(head: str) -> str:
+    return f"""\
 tensors = load_file("model.safetensors")
-others = ("{head}.", "ssljax.")  # the heads of the method
+others = ("{head}.", "{OTHERS}")  # the heads of the method
 backbone = {{name: value for name, value in tensors.items() if not name.startswith(others)}}
-model = torchvision.models.{name}()
-missing, unexpected = model.load_state_dict(backbone, strict=False)
-assert missing == ["{head}.weight", "{head}.bias"] and not unexpected
-{cut}
-model.eval()
-
-{_prepare(description)}
-
-with torch.no_grad():
-    features = model(prepare(Image.open("image.jpg"))[None])  # float32[1, {width}]
 """
-    return Loading(
-        "torchvision",
-        f"`torchvision.models.{name}` loads the backbone. What is missing is its last layer, "
-        f"`{head}`, since these weights were not trained to classify: train a layer of your own "
-        "on the features.",
-        lines,
-    )
 
 
-def _prepare(description: Description) -> str:
-    """A function that prepares an image exactly as ssljax does."""
+def _use(description: Description, outputs: int | None, width: int) -> str:
+    """Prepares an image exactly as ssljax does, and calls the model."""
     mean, std = list(description.mean or ()), list(description.std or ())
     size = description.image_size
+    result, count = ("features", width) if outputs is None else ("logits", outputs)
     return f'''\
+model.eval()
+
+
 def prepare(image):
     """The centre square, resized with antialiasing, and normalised: float32[3, {size}, {size}]."""
     image = ImageOps.exif_transpose(image).convert("RGB")
@@ -132,9 +152,8 @@ def prepare(image):
     image = image.crop((left, top, left + side, top + side))
     image = image.resize(({size}, {size}), Image.Resampling.BILINEAR)
     return normalize(to_tensor(image), mean={mean}, std={std})
+
+
+with torch.no_grad():
+    {result} = model(prepare(Image.open("image.jpg"))[None])  # float32[1, {count}]
 '''
-
-
-_LOADINGS: dict[str, Callable[[Mapping[str, Any], Description, int | None], list[Loading]]] = {
-    "alexnet": _alexnet,
-}
