@@ -14,7 +14,8 @@ import yaml
 from hypothesis import given
 from PIL import Image
 
-from ssljax import evaluate, load_run, train_config, weights
+from ssljax import load_run, train_config, weights
+from ssljax.evaluate import evaluate, save
 from ssljax.models.torch.description import Description, of_run
 from ssljax.models.torch.layouts import ALEXNET
 from ssljax.report import front_matter, markdown, model_card
@@ -108,8 +109,8 @@ def exported(request, classification_run, pretext_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     source = classification_run if request.param == "classification" else pretext_run
     run = shutil.copytree(source, folder / "run")
-    evaluate.save(evaluate.evaluate(run), run)
-    evaluate.save(evaluate.evaluate(run, split="images[500:540]", checkpoint="latest"), run)
+    save(evaluate(run), run)
+    save(evaluate(run, split="images[500:540]", checkpoint="latest"), run)
     weights.export_weights(run, folder / "out", licence="cc0-1.0")
     weights.import_weights(folder / "out", folder / "back")
     return run, folder / "out", folder / "back"
@@ -123,7 +124,7 @@ def test_a_folder_comes_back_as_the_same_run(exported, data_dir):
     assert before.run.config.method == after.run.config.method
     assert before.run.config.model == after.run.config.model
     assert before.step == after.step
-    expected, found = (evaluate.evaluate(folder, data_dir=data_dir) for folder in (run, back))
+    expected, found = (evaluate(folder, data_dir=data_dir) for folder in (run, back))
     assert found["metrics"] == expected["metrics"]
 
 
