@@ -85,7 +85,7 @@ def ssljax(
 
     run = jigsaw_run(folder, images)
     records = run.records(SPLIT)
-    [source] = open_images(cache, records, size=run.method.image_size, decoding=decoding)
+    [source] = open_images(cache, records, **(run.image_options() | {"decoding": decoding}))
     epoch = 0
 
     def work() -> int:

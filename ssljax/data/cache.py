@@ -21,13 +21,14 @@ _SAMPLE = 64  # images that an estimate decodes
 class CachedImages(ImageSource):
     """Keeps every image once it is decoded, as uint8[H, W, 3], for all reader threads.
 
-    An image that is square already is never cropped, so it is kept at the requested size. The
-    result is the same as without the cache, to the bit.
+    An image that is square already is never cropped, so it is kept at the requested size, and so is
+    a canvas, with the height and width of its image. The result is the same as without the cache,
+    to the bit.
     """
 
-    def __init__(self, records: Records, size: int, decoding: str = "exact"):
-        super().__init__(records, size, decoding)
-        self._kept: dict[int, tuple[np.ndarray, int]] = {}
+    def __init__(self, records: Records, size: int, decoding: str = "exact", whole: bool = False):
+        super().__init__(records, size, decoding, whole)
+        self._kept: dict[int, tuple[Any, int]] = {}
 
     def read(self, records: Sequence[int]) -> list[tuple[Any, int]]:
         """See `ImageSource.read`; images that are not kept yet are decoded here.
@@ -38,15 +39,24 @@ class CachedImages(ImageSource):
         new = [record for record in records if record not in self._kept]
         for record, (data, label) in zip(new, super().read(new), strict=True):
             try:
-                image = self.decode(data)
+                kept = self._canvas(data) if self.whole else self._keepable(self.decode(data))
             except images.ImageError as error:
                 raise self.not_decoded(record, error) from error
-            self._kept[record] = self._keepable(image), label
+            self._kept[record] = kept, label
         return [self._kept[record] for record in records]
 
     def square(self, image: Any, rng: np.random.Generator | None, out: np.ndarray) -> None:
         """See `ImageSource.square`."""
         self.resize(image, rng, out)
+
+    def canvas(self, image: Any, out: np.ndarray) -> tuple[int, int]:
+        """See `ImageSource.canvas`."""
+        out[:], size = image
+        return size
+
+    def _canvas(self, data: bytes) -> tuple[np.ndarray, tuple[int, int]]:
+        out = np.empty((self.size, self.size, 3), np.uint8)
+        return out, super().canvas(data, out)
 
     def _keepable(self, image: Any) -> np.ndarray:
         width, height = images.dimensions(image)
@@ -58,6 +68,8 @@ class CachedImages(ImageSource):
 
     def estimated_bytes(self) -> int:
         """The memory that all images of the split will need, estimated from a sample."""
+        if self.whole:
+            return 3 * self.size**2 * len(self)
         sample = np.linspace(0, len(self) - 1, min(_SAMPLE, len(self))).astype(int)
         sizes = [image.nbytes for image, _ in self.read(sample.tolist())]
         return round(sum(sizes) / len(sizes) * len(self))
@@ -76,7 +88,9 @@ def available_memory() -> int:
         return available
 
 
-def open_images(cache: str, *splits: Records, size: int, decoding: str) -> list[ImageSource]:
+def open_images(
+    cache: str, *splits: Records, size: int, decoding: str, whole: bool = False
+) -> list[ImageSource]:
     """The images of some splits, kept in memory if `cache` is `ram`.
 
     Args:
@@ -84,13 +98,14 @@ def open_images(cache: str, *splits: Records, size: int, decoding: str) -> list[
       *splits: the records.
       size: the side of the square images, in pixels.
       decoding: `exact` or `fast`.
+      whole: whole images, see `ImageSource`.
 
     Raises:
       InputError: they are not expected to fit into memory.
     """
     if not cache:
-        return [ImageSource(records, size, decoding) for records in splits]
-    kept = [CachedImages(records, size, decoding) for records in splits]
+        return [ImageSource(records, size, decoding, whole) for records in splits]
+    kept = [CachedImages(records, size, decoding, whole) for records in splits]
     needed = sum(images.estimated_bytes() for images in kept)
     free = available_memory()
     what = f"data.cache: {sum(map(len, kept)):,} decoded images need about {needed / 1e9:.2g} GB"

@@ -1,4 +1,4 @@
-"""Squares of one size out of images of any size."""
+"""Squares of one size out of images of any size: cut out of them, or whole images squashed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ssljax.data import images
 
 
 class Decoder:
-    """Decodes images and cuts squares from them, in the way that `config.data.decoding` names.
+    """Decodes images to squares, in the way that `config.data.decoding` names.
 
     Attributes:
       size: the side of the squares, in pixels.
@@ -47,6 +47,25 @@ class Decoder:
             image = np.asarray(image)
         box = images.square_box(*images.dimensions(image), rng)
         (self._fast or images).resize(image, box, out)
+
+    def canvas(self, image: Any, out: np.ndarray) -> tuple[int, int]:
+        """Squashes a whole image to a square.
+
+        Args:
+          image: the bytes of an image file.
+          out: uint8[size, size, 3], the result.
+
+        Returns:
+          The height and the width of the image.
+
+        Raises:
+          ImageError: it cannot be decoded.
+        """
+        if self._fast:
+            return self._fast.canvas(image, out)
+        decoded = images.decode(image)
+        images.squash(decoded, out)
+        return decoded.height, decoded.width
 
     def decode(self, data: bytes) -> Any:
         """Decodes an image file's bytes as `square` does, but whole.

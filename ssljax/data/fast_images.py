@@ -59,6 +59,29 @@ def square(data: bytes, rng: np.random.Generator | None, out: np.ndarray) -> Non
     return resize(image, images.square_box(*images.dimensions(image), rng), out)
 
 
+def canvas(data: bytes, out: np.ndarray) -> tuple[int, int]:
+    """Decodes an image file's bytes and squashes the whole image to a square.
+
+    Args:
+      data: of an image file.
+      out: uint8[size, size, 3], the result.
+
+    Returns:
+      The height and the width of the image.
+
+    Raises:
+      ImageError: see `images.decode`.
+    """
+    if plan := _plan(data, len(out)):
+        image = _decoded(data, plan.width, plan.height)
+        if image is not None:
+            squash(image, out)
+            return plan.rows, plan.columns
+    image = np.asarray(images.decode(data))
+    squash(image, out)
+    return image.shape[0], image.shape[1]
+
+
 def decode(data: bytes, size: int | None = None) -> np.ndarray:
     """Decodes an image file's bytes as `square` does, but whole.
 
@@ -127,8 +150,12 @@ def _decoded(data: bytes, width: int, height: int, strict: bool = False) -> np.n
 def resize(image: np.ndarray, box: tuple[int, int, int], out: np.ndarray) -> None:
     """See `images.resize`."""
     left, top, side = box
-    image = image[top : top + side, left : left + side]
-    if side == len(out):
+    squash(image[top : top + side, left : left + side], out)
+
+
+def squash(image: np.ndarray, out: np.ndarray) -> None:
+    """See `images.squash`."""
+    if image.shape == out.shape:
         out[:] = image
     else:
         cv2.resize(image, (len(out), len(out)), dst=out, interpolation=cv2.INTER_LINEAR)
@@ -140,6 +167,7 @@ class _Plan(NamedTuple):
     Attributes:
       place: the offset of the height (two bytes) in its frame header.
       rows: that height.
+      columns: the width there.
       scale: the factor by which it is decoded smaller.
       width: after that.
       height: after that.
@@ -147,6 +175,7 @@ class _Plan(NamedTuple):
 
     place: int
     rows: int
+    columns: int
     scale: int
     width: int
     height: int
@@ -161,7 +190,8 @@ def _plan(data: bytes, size: int | None) -> _Plan | None:
     shorter = min(rows, columns)
     scale = next((scale for scale in _SCALES if size and shorter >= scale * size), 1)
     width, height = -(-columns // scale), -(-rows // scale)
-    return _Plan(place, rows, scale, width, height) if 3 * width * height <= _LARGEST else None
+    plan = _Plan(place, rows, columns, scale, width, height)
+    return plan if 3 * width * height <= _LARGEST else None
 
 
 def _frame(data: bytes) -> tuple[int, int, int] | None:

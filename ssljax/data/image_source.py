@@ -1,4 +1,4 @@
-"""The square images of a split, decoded from its records."""
+"""The images of a split as squares of one size, decoded from its records."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ class ImageSource(Decoder):
 
     Attributes:
       records: the split.
+      whole: batches hold whole images (`canvas`) with their heights and widths, not squares that
+        are cut out of them (`square`).
     """
 
-    def __init__(self, records: Records, size: int, decoding: str = "exact"):
+    def __init__(self, records: Records, size: int, decoding: str = "exact", whole: bool = False):
         super().__init__(size, decoding)
-        self.records = records
+        self.records, self.whole = records, whole
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.records, self.size, self.decoding)  # for reader processes
+    def __reduce__(self) -> tuple[Any, ...]:  # for reader processes
+        return type(self), (self.records, self.size, self.decoding, self.whole)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def read(self, records: Sequence[int]) -> list[tuple[Any, int]]:
-        """What `square` takes of some records, and their labels or -1."""
+        """What `square` and `canvas` take of some records, and their labels or -1."""
         return self.records.read(records)
 
     def not_decoded(self, record: int, error: Exception) -> InputError:

@@ -148,6 +148,21 @@ def resize(image: Image.Image | np.ndarray, box: tuple[int, int, int], out: np.n
     out[:] = np.asarray(image)
 
 
+def squash(image: Image.Image | np.ndarray, out: np.ndarray) -> None:
+    """Resizes a whole image to a square, whatever its aspect ratio.
+
+    Args:
+      image: an RGB image, or uint8[H, W, 3].
+      out: uint8[size, size, 3], the result.
+    """
+    size = len(out)
+    if dimensions(image) != (size, size):
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    out[:] = np.asarray(image)
+
+
 def square(
     image: Image.Image | np.ndarray, size: int, rng: np.random.Generator | None
 ) -> np.ndarray:

@@ -45,7 +45,7 @@ def batches(
       seed: of all draws.
       train: shuffle, and draw anew every epoch; otherwise listing order, and the same draws for all
         epochs.
-      random_crop: cut the square at a random place instead of the centre.
+      random_crop: cut the square at a random place instead of the centre, if it is cut at all.
       count_repeated: see `ssljax.data.order.Order`.
       threads: readers; 0 reads in the caller's thread.
       workers: processes that read instead of the threads. Images that are kept in memory are always
@@ -54,7 +54,8 @@ def batches(
 
     Yields:
       uint8[b, S, S, 3] `image`, int32[b] `label` and `record`, bool[b] `mask`, and the draws
-      stacked, with b = batch_size / processes.
+      stacked, with b = batch_size / processes. Of whole images, also int32[b] `height` and
+      `width`.
 
     Raises:
       InputError: a record cannot be decoded.

@@ -35,7 +35,7 @@ class PreparedSet:
       folder: where its files are.
       file_format: such as `array_record`.
       features: the names of all its features.
-      images: the names of its image features.
+      images: the number of channels of each of its image features; 0 if it is not said.
       class_names: by label feature, one name for each class.
       splits: TFDS's splits by name, which also take split arithmetic.
       metadata: what was noted when it was prepared, such as `skipped_images`.
@@ -44,7 +44,7 @@ class PreparedSet:
     folder: pathlib.Path
     file_format: str
     features: tuple[str, ...]
-    images: tuple[str, ...]
+    images: Mapping[str, int]
     class_names: Mapping[str, tuple[str, ...]]
     splits: Any
     metadata: Mapping[str, Any]
@@ -127,7 +127,11 @@ def _read(folder: pathlib.Path) -> PreparedSet:
     info = json_format.Parse(text, dataset_info_pb2.DatasetInfo())
     features = json_format.Parse((folder / _FEATURES).read_text(), feature_pb2.Feature())
     kinds = dict(features.features_dict.features)
-    images = [name for name, feature in kinds.items() if feature.python_class_name == _IMAGE]
+    images = {
+        name: _channels(feature)
+        for name, feature in kinds.items()
+        if feature.python_class_name == _IMAGE
+    }
     class_names = {}
     for name, feature in kinds.items():
         if feature.python_class_name == _CLASS_LABEL:
@@ -145,5 +149,10 @@ def _read(folder: pathlib.Path) -> PreparedSet:
     noted = folder / "metadata.json"
     metadata = json.loads(noted.read_text()) if noted.exists() else {}
     return PreparedSet(
-        folder, info.file_format, tuple(kinds), tuple(images), class_names, splits, metadata
+        folder, info.file_format, tuple(kinds), images, class_names, splits, metadata
     )
+
+
+def _channels(feature: Any) -> int:
+    shape = feature.image.shape.dimensions
+    return int(shape[-1]) if shape and shape[-1] in (1, 3, 4) else 0

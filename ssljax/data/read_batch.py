@@ -20,13 +20,14 @@ Layout = dict[str, tuple[tuple[int, ...], np.dtype]]
 Draw = Callable[[np.random.Generator], dict[str, np.ndarray]]
 
 
-def batch_layout(size: int, side: int, draw: Draw) -> Layout:
+def batch_layout(size: int, side: int, draw: Draw, whole: bool = False) -> Layout:
     """Shapes and dtypes of the arrays of a batch.
 
     Args:
       size: the number of examples.
       side: of the square images, in pixels.
       draw: what a method draws for a record.
+      whole: the images are whole ones, with their heights and widths.
     """
     draws = draw(np.random.default_rng(0))
     return {
@@ -34,6 +35,7 @@ def batch_layout(size: int, side: int, draw: Draw) -> Layout:
         "label": ((size,), np.dtype(np.int32)),
         "record": ((size,), np.dtype(np.int32)),
         "mask": ((size,), np.dtype(bool)),
+        **({name: ((size,), np.dtype(np.int32)) for name in ("height", "width")} if whole else {}),
         **{name: ((size, *value.shape), value.dtype) for name, value in draws.items()},
     }
 
@@ -50,7 +52,7 @@ class ReadBatch:
       draw: what the method draws for a record, from the record's random stream.
       seed: of all draws.
       train: a new draw for every epoch; otherwise one for all epochs.
-      random_crop: cut the square at a random place instead of the centre.
+      random_crop: cut the square at a random place instead of the centre, if it is cut at all.
     """
 
     images: ImageSource
@@ -68,10 +70,10 @@ class ReadBatch:
 
     def layout(self, size: int) -> Layout:
         """Shapes and dtypes of the arrays of a batch of `size` examples."""
-        return batch_layout(size, self.images.size, self.draw)
+        return batch_layout(size, self.images.size, self.draw, self.images.whole)
 
     def fill(self, epoch: int, batch: HostBatch) -> None:
-        """Reads, decodes, crops and resizes the records of `batch["record"]`, and draws for them.
+        """Reads, decodes and resizes the records of `batch["record"]`, and draws for them.
 
         Raises:
           InputError: a record cannot be read or decoded.
@@ -83,7 +85,11 @@ class ReadBatch:
             rng = record_rng(self.seed, record, epoch if self.train else None)
             data, label[row] = encoded[row]
             try:
-                self.images.square(data, rng if self.random_crop else None, image[row])
+                if self.images.whole:
+                    size = self.images.canvas(data, image[row])
+                    batch["height"][row], batch["width"][row] = size
+                else:
+                    self.images.square(data, rng if self.random_crop else None, image[row])
             except ImageError as error:
                 raise self.images.not_decoded(record, error) from error
             for name, value in self.draw(rng).items():

@@ -33,6 +33,7 @@ class Records:
       source: serialised `tf.train.Example`s.
       image_key: the name of the image feature.
       label_key: the name of the label feature.
+      channels: of the images as they are stored, 1, 3 or 4; 0 if the data set does not say.
       write: whether labels may be kept beside the records.
       needs_labels: whether a record without a label of one of the classes is an error.
       chosen: int[N], the records of the source that belong to the split; None: all of them.
@@ -43,6 +44,7 @@ class Records:
     source: ArrayRecordFiles
     image_key: str
     label_key: str
+    channels: int = 0
     write: bool = True
     needs_labels: bool = False
     chosen: np.ndarray | None = None
@@ -203,7 +205,8 @@ def open_records(
         raise InputError(f"split {split!r} of {dataset}: {said} (prepared: {known})") from error
     if not len(source):
         raise InputError(f"{where} has no examples")
-    return Records(where, names.get(label_key, ()), source, image_key, label_key, write)
+    classes, channels = names.get(label_key, ()), prepared.images[image_key]
+    return Records(where, classes, source, image_key, label_key, channels, write)
 
 
 def _check_feature(

@@ -23,7 +23,8 @@ class Context(NamedTuple):
 
     Attributes:
       batch: uint8[B, S, S, 3] `image`, int32[B] `label` and `record`, bool[B] `mask` (False for
-        examples that do not count), and what `draw` returned, stacked.
+        examples that do not count), and what `draw` returned, stacked. For methods that need the
+        canvas, the images are whole ones, with int32[B] `height` and `width`.
       inputs: from `Method.inputs`.
       targets: from `Method.targets`, without gradient; None if there is no teacher.
       memory: from `Method.first_memory` or the last `Method.remember`; {} for most methods.
@@ -46,12 +47,14 @@ class DataSpec:
       mean: subtracted from each channel of images in [0, 1].
       std: divides each channel after that.
       num_classes: of the data set; 0 if it has no labels.
+      canvas: `config.data.canvas`, in pixels; 0 leaves it to the method.
     """
 
     image_size: int
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     num_classes: int = 0
+    canvas: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,8 @@ class Method(abc.ABC):
     needs_labels: ClassVar[bool] = False
     # The outputs are one logit per class, so that images can be classified.
     names_classes: ClassVar[bool] = False
+    # The batch holds whole images, squashed to a square, instead of squares that are cut out.
+    needs_canvas: ClassVar[bool] = False
     # The loss of an example depends on the other examples of the batch.
     couples_examples: ClassVar[bool] = False
     # A second set of weights follows the trained ones, see `teacher_momentum`.
@@ -87,8 +92,18 @@ class Method(abc.ABC):
 
     @property
     def image_size(self) -> int:
-        """The side S of the square images that the input pipeline delivers, in pixels."""
+        """The side of the square images that the network sees when evaluating, in pixels."""
         return self.data.image_size
+
+    @property
+    def delivered_size(self) -> int:
+        """The side S of the images that the input pipeline delivers, in pixels.
+
+        They are the centre squares that the network sees, or the canvas.
+        """
+        if not self.needs_canvas:
+            return self.image_size
+        return self.data.canvas or default_canvas(self.image_size)
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draws what the method needs for a record; on the host, without the image's pixels."""
@@ -162,12 +177,29 @@ class Method(abc.ABC):
         """
         return {}
 
+    def remarks(self, channels: int) -> list[str]:
+        """What is said before training about options that do not suit the data.
+
+        Args:
+          channels: of the images as they are stored; 0 if the data set does not say.
+        """
+        return []
+
     def parameter_groups(self) -> tuple[ParameterGroup, ...]:
         """Parameters that are trained with another learning rate or weight decay."""
         return ()
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """uint8[…, 3] to float32, with the mean and standard deviation of the config."""
+        """uint8[…, 3], or float32[…, 3] in [0, 1], to float32 with the config's mean and std."""
         mean = np.asarray(self.data.mean, np.float32)
         std = np.asarray(self.data.std, np.float32)
-        return images.astype(jnp.float32) * (1 / (255 * std)) - mean / std
+        one = 255 if images.dtype == jnp.uint8 else 1
+        return images.astype(jnp.float32) * (1 / (one * std)) - mean / std
+
+
+def default_canvas(image_size: int) -> int:
+    """The side of the canvas if `config.data.canvas` is 0.
+
+    Small images are used as they are. Above 64 px it is 8/7 of the views' side: 256 px for 224.
+    """
+    return image_size if image_size <= 64 else -(-image_size * 8 // 7)

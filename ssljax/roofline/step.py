@@ -10,7 +10,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ssljax.data.read_batch import batch_layout
 from ssljax.methods import method_class
 from ssljax.models import automatic_dtype
 from ssljax.roofline import hlo
@@ -168,7 +167,7 @@ def lower_step(
 
 def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes and dtypes of a global batch from the input pipeline, by name."""
-    layout = batch_layout(run.config.batch_size, run.method.image_size, run.method.draw)
+    layout = run.layout(run.config.batch_size)
     return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in layout.items()}
 
 

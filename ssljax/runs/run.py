@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ssljax.data.image_source import ImageSource
-from ssljax.data.read_batch import batch_layout
+from ssljax.data.read_batch import Layout, batch_layout
 from ssljax.data.records import Records, open_records
 from ssljax.methods import make_method
 from ssljax.methods.method import DataSpec, Method
@@ -65,7 +65,20 @@ class Run:
         Raises:
           InputError: see `records`.
         """
-        return ImageSource(self.records(split), self.method.image_size, self.config.data.decoding)
+        return ImageSource(self.records(split), **self.image_options())
+
+    def image_options(self) -> dict[str, Any]:
+        """What `ImageSource` and `open_images` are told about the run's images."""
+        return {
+            "size": self.method.delivered_size,
+            "decoding": self.config.data.decoding,
+            "whole": self.method.needs_canvas,
+        }
+
+    def layout(self, size: int) -> Layout:
+        """Shapes and dtypes of the arrays of a batch of `size` examples."""
+        method = self.method
+        return batch_layout(size, method.delivered_size, method.draw, method.needs_canvas)
 
     def evaluation_network(self) -> Network:
         """The network when evaluating: batch normalisation uses the running statistics."""
@@ -90,8 +103,7 @@ class Run:
         Returns:
           Nested dicts by part; the statistics are {} if the network has none.
         """
-        layout = batch_layout(1, self.method.image_size, self.method.draw)
-        batch = {name: jnp.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
+        batch = {name: jnp.zeros(shape, dtype) for name, (shape, dtype) in self.layout(1).items()}
         keys = record_keys(self.config.seed, None, batch["record"])
         inputs = self.method.inputs(batch, keys, train=True)
         key = jax.random.key(self.config.seed)
@@ -113,8 +125,9 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
     Raises:
       InputError: the options do not fit each other or the data.
     """
+    given = config.data
     data = DataSpec(
-        config.data.image_size, tuple(config.data.mean), tuple(config.data.std), len(class_names)
+        given.image_size, tuple(given.mean), tuple(given.std), len(class_names), given.canvas
     )
     method = make_method(config.method, data)
     smallest = model_class(config.model.name).smallest_image

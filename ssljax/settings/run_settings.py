@@ -82,6 +82,13 @@ class DataSettings:
     image_key: str = option("image", "name of the image feature")
     label_key: str = option("label", "name of the label feature")
     image_size: int = option(227, "side of the square images, in pixels", above=0, at_most=16384)
+    canvas: int = option(
+        0,
+        "for methods that make views: side of the whole images they are made of; 0: 8/7 of "
+        "image_size, or image_size up to 64 px",
+        at_least=0,
+        at_most=16384,
+    )
     random_crop: bool = option(True, "cut training images at a random place, not at the centre")
     mean: tuple[float, ...] = option((0.5, 0.5, 0.5), "subtracted from channels in [0, 1]")
     std: tuple[float, ...] = option((0.5, 0.5, 0.5), "divides the channels after that")

@@ -84,8 +84,7 @@ def train(
             "" if ended else data.cache,
             records,
             validation_records,
-            size=method.image_size,
-            decoding=data.decoding,
+            **run.image_options(),
         )
         # ------------------------------------------------------------ devices, steps
         run_step = make_run_step(run, steps_per_epoch)

@@ -21,12 +21,13 @@ def opening(name: str, run: Run, train: Records, validation: Records) -> str:
     config, devices = run.config, jax.devices()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(run.variable_shapes()[0]))
     classes = f", {len(run.class_names)} classes" if run.class_names else ""
-    return (
+    text = (
         f"{name}  {config.method.name} on {config.data.dataset}: {len(train):,} images to train "
         f"on, {len(validation):,} to validate on{classes}\n"
         f"{name}  {config.model.name} with {parameters:,} parameters on {len(devices)} × "
         f"{devices[0].device_kind}; compiling"
     )
+    return "\n".join([*run.method.remarks(train.channels), text])
 
 
 class Progress:
