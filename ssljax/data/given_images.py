@@ -29,7 +29,7 @@ class GivenImages(ImageSource):
 
     def __init__(self, images: Sequence[Any], size: int, decoding: str, skip_bad: bool = False):
         self.images, self.skip_bad = images, skip_bad
-        self.size, self.decoding = size, decoding
+        self.size, self.decoding, self.whole = size, decoding, False
         self._decoder = Decoder(size, decoding)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from ssljax.methods.classification import Classification
 from ssljax.methods.jigsaw import Jigsaw
 from ssljax.methods.method import DataSpec, Method
 from ssljax.methods.rotation import Rotation
+from ssljax.methods.simclr import SimCLR
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.options import check_group, defaults
 
@@ -16,6 +17,7 @@ METHODS: dict[str, type[Method]] = {
     "classification": Classification,
     "jigsaw": Jigsaw,
     "rotation": Rotation,
+    "simclr": SimCLR,
 }
 
 

@@ -19,6 +19,11 @@ def device_count() -> int:
         return 1
 
 
+def device_index() -> jax.Array | int:
+    """The place of this device among them; 0 outside a step."""
+    return jax.lax.axis_index(AXIS) if device_count() > 1 else 0
+
+
 def mean(value: jax.Array) -> jax.Array:
     """The mean of a value over the devices, whose parts of the batch have equal sizes."""
     return jax.lax.pmean(value, AXIS) if device_count() > 1 else value

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.models.backbone import Part
+from ssljax.models.batch_norm import BatchNorm
 from ssljax.models.initializers import initializers
 
 
@@ -27,3 +28,48 @@ class Linear(Part):
         bias = self.param("bias", bias_init, (self.features,), jnp.float32)
         x, kernel, bias = (value.astype(self.dtype) for value in (x, kernel, bias))
         return (jnp.dot(x, kernel) + bias).astype(jnp.float32)
+
+
+class MLP(Part):
+    """Dense layers with batch normalisation and ReLU between them.
+
+    Attributes:
+      sizes: outputs of the layers; 0 is the number of the head's inputs.
+      use_bias: the dense layers have biases.
+      output_norm: the last layer has batch normalisation, too.
+      output_scale: that has a learned scale.
+      output_shift: that has a learned bias.
+    """
+
+    sizes: tuple[int, ...] = ()
+    use_bias: bool = True
+    output_norm: bool = False
+    output_scale: bool = True
+    output_shift: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[…, D] to float32[…, sizes[-1]]."""
+        inputs = x.shape[-1]
+        last = len(self.sizes) - 1
+        for index, size in enumerate(self.sizes):
+            kernel_init, bias_init = initializers(self.initializer, x.shape[-1])
+            x = nn.Dense(
+                size or inputs,
+                use_bias=self.use_bias,
+                dtype=self.dtype,
+                kernel_init=kernel_init,
+                bias_init=bias_init,
+                name=f"dense{index + 1}",
+            )(x)
+            if index < last or self.output_norm:
+                x = BatchNorm(
+                    self.batch_statistics,
+                    use_scale=index < last or self.output_scale,
+                    use_bias=index < last or self.output_shift,
+                    dtype=jnp.float32 if index == last else self.dtype,
+                    name=f"norm{index + 1}",
+                )(x)
+            if index < last:
+                x = nn.relu(x)
+        return x.astype(jnp.float32)

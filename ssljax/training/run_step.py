@@ -63,7 +63,7 @@ def make_run_step(
         micro-batches.
     """
     config = run.config
-    check_accumulation(run)
+    check_batch(run)
     parallelism = Parallelism(
         config.parallelism, config.batch_size, config.gradient_accumulation_steps, devices
     )
@@ -78,12 +78,17 @@ def make_run_step(
     )
 
 
-def check_accumulation(run: Run) -> None:
-    """Checks that micro-batches would give the same step as one batch.
+def check_batch(run: Run) -> None:
+    """Checks that there are examples to compare, and that micro-batches give the same step.
 
     Raises:
-      InputError: the loss compares examples of the batch, or the network has batch statistics.
+      InputError: the loss compares examples, or the network has batch statistics, and the batch or
+        its division does not allow that.
     """
+    if run.method.couples_examples and run.config.batch_size < 2:
+        raise InputError(
+            f"batch_size must be >= 2: {run.config.method.name} compares the examples of a batch"
+        )
     if run.config.gradient_accumulation_steps == 1:
         return
     stats = run.variable_shapes()[1]

@@ -72,7 +72,7 @@ def make_train_step(
 
         if micro_batches == 1:
             results, (stats, teacher_stats, memory) = micro_step(batch, keys)
-        else:  # only for methods and networks that keep nothing, see `check_accumulation`
+        else:  # only for methods and networks that keep nothing, see `check_batch`
             results = _accumulate(lambda *part: micro_step(*part)[0], (batch, keys), micro_batches)
             stats, teacher_stats, memory = state.stats, state.teacher.get("stats", {}), state.memory
         gradients, sums = jax.lax.psum(results, AXIS)

@@ -1,0 +1,182 @@
+"""SimCLR against lightly, and whole steps against a plain loop in PyTorch."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssljax.data import pipeline
+from ssljax.methods.contrast import normalize, nt_xent
+from ssljax.models.batch_norm import COLLECTION
+from ssljax.models.heads import MLP
+from ssljax.models.torch import layouts
+from ssljax.runs.config import resolve
+from ssljax.runs.run import open_run
+from ssljax.settings.errors import InputError
+from ssljax.training.run_step import make_run_step
+from ssljax.views.keys import record_keys
+from tests import references
+from tests.test_backbones_equal_to_torchvision import nchw, numpy_state, torchs
+
+torch = references.load("torch")
+lightly_loss = references.load("lightly.loss")
+pytestmark = pytest.mark.reference
+STEPS, BATCH = 10, 16
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_the_loss_is_lightlys(temperature):
+    views = np.random.default_rng(0).normal(size=(6, 2, 5)).astype(np.float32)
+    theirs = torch.from_numpy(views.copy()).requires_grad_()
+    expected = lightly_loss.NTXentLoss(temperature)(theirs[:, 0], theirs[:, 1])
+    expected.backward()
+    value, gradient = jax.value_and_grad(lambda z: nt_xent(z, temperature)[0].mean())(views)
+    assert float(value) == pytest.approx(expected.item(), rel=1e-5)
+    np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-4, atol=1e-6)
+    unit = views / np.linalg.norm(views, axis=-1, keepdims=True)
+    similar = unit.reshape(12, 5) @ unit.reshape(12, 5).T - 9 * np.eye(12)
+    found = (similar.argmax(axis=1) == np.arange(12) ^ 1).reshape(6, 2).mean(axis=1)
+    np.testing.assert_array_equal(nt_xent(views, temperature)[1], found)
+
+
+@pytest.mark.quick
+def test_embeddings_of_zeros_have_a_gradient():
+    gradient = jax.grad(lambda z: normalize(z).sum())(jnp.zeros((2, 3)))
+    assert np.isfinite(gradient).all()
+
+
+def torch_head(inputs: int, hidden: int, outputs: int):
+    """The projector of the authors' code; its last normalisation has no bias."""
+    nn = torch.nn
+    head = nn.Sequential(
+        nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(),
+        nn.Linear(hidden, outputs, bias=False), nn.BatchNorm1d(outputs),
+    )  # fmt: skip
+    head[4].bias.requires_grad_(False)
+    return head
+
+
+def load_head(head, params) -> None:
+    with torch.no_grad():
+        for module, name in ((head[0], "dense1"), (head[3], "dense2")):
+            module.weight.copy_(torch.from_numpy(np.array(params[name]["kernel"]).T))
+
+
+@pytest.mark.quick
+def test_the_projector_is_the_authors():
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
+    ours = MLP(
+        sizes=(0, 4), use_bias=False, output_norm=True, output_shift=False, batch_statistics=True
+    )
+    params = ours.init(jax.random.key(0), x)["params"]
+    assert "bias" not in params["norm2"]
+    theirs = torch_head(6, 6, 4)
+    load_head(theirs, params)
+    (theirs(torch.from_numpy(x)) ** 3).sum().backward()
+
+    def loss(params):
+        outputs, changed = ours.apply({"params": params}, x, mutable=[COLLECTION])
+        return (outputs**3).sum(), changed[COLLECTION]
+
+    gradient, stats = jax.grad(loss, has_aux=True)(params)
+    for index, name in ((0, "dense1"), (3, "dense2")):
+        np.testing.assert_allclose(
+            gradient[name]["kernel"].T, theirs[index].weight.grad, rtol=1e-4, atol=1e-5
+        )
+    np.testing.assert_allclose(gradient["norm2"]["scale"], theirs[4].weight.grad, rtol=1e-4)
+    np.testing.assert_allclose(stats["norm2"]["var"], theirs[4].running_var, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def make_run(make_config):
+    def make(dtype="float32"):
+        config = make_config("simclr").copy_and_resolve_references().unlock()
+        config.model = {"name": "resnet18", "width": 1 / 16, "stem": "small", "dtype": dtype}
+        config.init_layers = "backbone"
+        config.data.image_size, config.batch_size = 32, BATCH
+        config.method.temperature, config.method.views = 0.5, "simclr_small_one_channel"
+        config.optimizer.name, config.optimizer.momentum = "sgd", 0.9
+        config.optimizer.learning_rate, config.optimizer.weight_decay = 3e-4, 1e-3
+        config.schedule.name = "constant"
+        return open_run(resolve(config))
+
+    return make
+
+
+def steps(run):
+    """The losses of ten steps, the last state, and what the network saw."""
+    run_step = make_run_step(run, steps_per_epoch=12, devices=jax.devices()[:1])
+    state = run_step.new_state()
+    first = jax.device_get(state)
+    batches = pipeline.batches(
+        run.images("images[:200]"), run.method.draw, batch_size=BATCH, epochs=1, seed=0, train=True
+    )
+    losses, seen = [], []
+    inputs = jax.jit(
+        lambda batch: run.method.inputs(batch, record_keys(0, 0, batch["record"]), train=True)
+    )
+    for batch in (next(batches) for _ in range(STEPS)):
+        seen.append(np.asarray(inputs(batch)))
+        state, sums = run_step.train_step(state, run_step.parallelism.put(batch))
+        losses.append(float(sums["loss"][0] / sums["loss"][1]))
+    return first, losses, jax.device_get(state), seen
+
+
+@pytest.fixture(scope="module")
+def trained(make_run):
+    return steps(make_run())
+
+
+def test_ten_steps_are_those_of_a_plain_loop(trained):
+    first, losses, last, seen = trained
+    layout = layouts.layout_of({"name": "resnet18"})
+    backbone = torchs("resnet18", width=1 / 16, stem="small").double()
+    tensors = layout.write({"backbone": first.params["backbone"]},
+                           {"backbone": first.stats["backbone"]})  # fmt: skip
+    backbone.fc = torch.nn.Identity()
+    backbone.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
+    head = torch_head(32, 32, 128).double()
+    load_head(head, first.params["head"])
+    parameters = [p for p in (*backbone.parameters(), *head.parameters()) if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=3e-4, momentum=0.9, weight_decay=1e-3)
+    criterion = lightly_loss.NTXentLoss(0.5)
+    for views, ours in zip(seen, losses, strict=True):
+        flat = nchw(views.reshape(-1, *views.shape[2:])).double()
+        z = head(backbone(flat)).reshape(BATCH, 2, -1)
+        loss = criterion(z[:, 0], z[:, 1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert ours == pytest.approx(loss.item(), rel=1e-3)
+    expected = numpy_state(backbone)
+    found = layout.write({"backbone": last.params["backbone"]},
+                         {"backbone": last.stats["backbone"]})  # fmt: skip
+    changes = [
+        (value - tensors[name], expected[name] - tensors[name])
+        for name, value in found.items()
+        if not name.endswith("num_batches_tracked")
+    ]
+    for index, name in ((0, "dense1"), (3, "dense2")):
+        before, after = (state.params["head"][name]["kernel"].T for state in (first, last))
+        changes.append((after - before, head[index].weight.detach().numpy() - before))
+    for ours, theirs in changes:  # rounding grows from step to step: it began at 5e-6
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+        assert np.linalg.norm(ours - theirs) < 0.05 * np.linalg.norm(theirs)
+    running = last.stats["head"]["norm2"]["var"]
+    np.testing.assert_allclose(running, head[4].running_var, rtol=1e-3)
+
+
+def test_bfloat16_learns_what_float32_learns(make_run, trained):
+    _, losses, _, _ = steps(make_run("bfloat16"))
+    np.testing.assert_allclose(losses, trained[1], rtol=0.03)
+
+
+@pytest.mark.quick
+def test_a_batch_of_one_has_no_negatives(make_config):
+    config = make_config("simclr").copy_and_resolve_references().unlock()
+    config.batch_size = 1
+    with pytest.raises(InputError, match="batch_size must be >= 2: simclr compares"):
+        make_run_step(open_run(resolve(config)), 7, devices=jax.devices()[:1])
