@@ -88,7 +88,7 @@ def draw(
         figure = Figure(figsize=(3.6, 2.3))
         figure.subplots_adjust(**_SMALL_MARGINS)
     else:
-        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
     axes = figure.subplots()
     factor = 100 if percent else 1
     seen: set[str] = set()

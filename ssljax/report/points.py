@@ -38,7 +38,7 @@ def draw(points: Sequence[Point], title: str, x_label: str, chance: float | None
       x_label: of the x axis.
       chance: a dotted line at what guessing reaches.
     """
-    figure = Figure(figsize=(5.2, 1.3 + 0.3 * len(points)), layout="constrained")
+    figure = Figure(figsize=(4.6, 1.3 + 0.3 * len(points)), layout="constrained")
     axes = figure.subplots()
     for row, point in enumerate(points):
         axes.errorbar(
@@ -55,5 +55,8 @@ def draw(points: Sequence[Point], title: str, x_label: str, chance: float | None
     axes.set_yticks(range(len(points)), [point.label for point in points])
     axes.set_ylim(len(points) - 0.5, -0.5)
     finish(axes, title, x_label, "")
-    axes.legend(handles=handles, fontsize=8, frameon=False, loc="center left")
+    axes.legend(
+        handles=handles, fontsize=8, frameon=False, ncols=2, borderpad=0,
+        loc="lower right", bbox_to_anchor=(1, 1),
+    )  # fmt: skip
     return to_svg(figure, title)

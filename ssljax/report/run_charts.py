@@ -25,13 +25,14 @@ _NO_VALUE = ("kind", "step", "epoch")
 
 
 def metrics(rows: Sequence[Row]) -> list[str]:
-    """The names of the metrics that are validated, or of those of training before that."""
+    """The loss and the metrics that are validated, or before that those of training, by name."""
     validations = [row for row in rows if row["kind"] == "validation"]
     names: dict[str, None] = {}
     for row in validations or rows:
         names |= dict.fromkeys(row)
     other = (*_NO_VALUE, *_TRAINING, *_NORMS)
-    return [name for name in names if name not in other and not name.startswith("train_")]
+    found = (name for name in names if name not in other and not name.startswith("train_"))
+    return sorted(found, key=lambda name: name != "loss")
 
 
 def draw(rows: Sequence[Row], chance: Mapping[str, float]) -> dict[str, str]:
