@@ -1,8 +1,8 @@
 """Independent implementations to compare with: PyTorch, torchvision, timm, lightly.
 
 They come with the extra `reference`, as does selenium, which opens pages in Chromium. Tests that
-need them have the marker `reference` and are skipped without them, unless SSLJAX_REFERENCES=required, as
-in CI.
+need them have the marker `reference` and are skipped without them, unless
+SSLJAX_REFERENCES=required, as in CI.
 """
 
 from __future__ import annotations
