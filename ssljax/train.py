@@ -82,7 +82,9 @@ def next_steps(run: Run, folder: pathlib.Path, plugin: str = "") -> str:
         )
     plugins = f" --plugin={shlex.quote(plugin)}" if plugin else ""
     lines = [f"  python -m ssljax.{command}{plugins}" for command in commands]
-    return "\n".join([f"{folder} is trained; its page is {folder / 'report.html'}. Next:", *lines])
+    page = folder / "report.html"
+    where = f"; its page is {page}" if page.exists() else ""
+    return "\n".join([f"{folder} is trained{where}. Next:", *lines])
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:

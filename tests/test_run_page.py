@@ -23,7 +23,7 @@ from ssljax.runs.config import resolve
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.run import open_run
 from ssljax.runs.trained_model import load_run
-from ssljax.settings.errors import Diverged, Interrupted
+from ssljax.settings.errors import Diverged, InputError, Interrupted
 from ssljax.train import train
 from ssljax.training import loop
 from tests.kills import same
@@ -93,6 +93,10 @@ def test_a_run_with_its_page_ends_with_the_bits_of_one_without(trained, config, 
     assert same(trained[0], tmp_path / "run")
     before = (trained[0] / "report.html").stat()
     train(config, trained[0])
+    other = config.copy_and_resolve_references()
+    other.seed = 1
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        train(other, trained[0])
     assert (trained[0] / "report.html").stat() == before
     assert "report.html" not in capsys.readouterr().err
 

@@ -81,8 +81,8 @@ def draw(
       logarithmic: the x axis; its ticks are the values of the curves.
       markers: marks every point.
       logarithmic_y: the y axis.
-      small: for many charts beside each other, several times as fast. Only lines that have a label
-        are in the legend.
+      small: for many charts beside each other, several times as fast. The x axis begins at 0, and
+        only lines that have a label are in the legend.
     """
     if small:
         figure = Figure(figsize=(3.6, 2.3))
@@ -121,11 +121,11 @@ def draw(
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6 if small else "auto", integer=True))
     if logarithmic_y:
         axes.set_yscale("log")
     if small:
-        axes.margins(x=0.02)
+        axes.set_xlim(0, 1.02 * max(max(curve.x) for curve in curves))
         axes.yaxis.set_major_formatter(_number)
         if not logarithmic_y:
             _widen(axes)

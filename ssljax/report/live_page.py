@@ -67,17 +67,16 @@ class LivePage:
 
     def ended(self, workdir: str | pathlib.Path, error: Exception) -> None:
         """Says on the page why the training has ended before its last step."""
-        if not processes.is_first():
+        # Other errors may come before the run has its folder for itself.
+        began = self._run is not None or isinstance(error, Diverged | Interrupted)
+        if not began or not processes.is_first():
             return
         with self._going_on("the page of the run is not written"):
-            folder = storage.path(workdir, "--workdir")
-            if self._run is None:
-                # Other errors may come before the run has its folder for itself.
-                if not isinstance(error, Diverged | Interrupted):
-                    return
-                self._run = open_run(read_config(folder))
             from ssljax.report import run_page
 
+            folder = storage.path(workdir, "--workdir")
+            if self._run is None:
+                self._run = open_run(read_config(folder))
             content = self._content(self._run, folder, str(error) or type(error).__name__)
             if isinstance(error, Interrupted):  # the same command continues, and so does the page
                 content = _with_reload(content, _LATEST)

@@ -78,7 +78,7 @@ def render(content: Content) -> str:
     if content.environment:
         parts.append(document.details("Environment of each start", list(content.environment)))
     _, _, epoch = progress(run, content.rows)
-    tab = title if content.ended else f"{epoch:.3g}/{run.config.epochs} {title}"
+    tab = title if content.ended else f"{round(epoch, 2):g}/{run.config.epochs} {title}"
     return document.document(tab, filter(None, parts), content.reload_after)
 
 
@@ -87,7 +87,7 @@ def _state(content: Content) -> str:
     step, total, epoch = progress(run, content.rows)
     finished = is_finished(run, content.rows) and not content.ended
     doing = "Finished" if finished else "Ended early" if content.ended else "Training"
-    where = f"epoch {epoch:.4g} of {run.config.epochs}"
+    where = f"epoch {round(epoch, 2):g} of {run.config.epochs}"
     if total:
         where += f", step {step:,} of {total:,}"
     if left := "" if finished or content.ended else _left(content.rows, run, total - step):

@@ -4,6 +4,7 @@ config.json        the resolved config
 environment.json   one entry per start: command, git commit, package versions, devices
 init.json          with `init_from`: which parameters were loaded
 metrics.jsonl, events.out.…   see metrics_log.py
+report.html        see ssljax.report.live_page
 checkpoints/       see checkpoints.py
 """
 
