@@ -115,6 +115,12 @@ class Records:
         )
         return labels if self.chosen is None else labels[self.chosen]
 
+    def has_labels(self) -> bool:
+        """Whether the labels can be had without reading all images."""
+        return not self.class_names or all(
+            are_kept(part, self.label_key) for part in self.source.parts
+        )
+
     def digests(self) -> np.ndarray:
         """int64[N]: the digest of every image, see `ssljax.data.digests`.
 

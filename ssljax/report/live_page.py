@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ssljax.report.run_page import Content
 
 PAGE = "report.html"
+_MANY = 10_000  # images that are not read for their labels
 _SOONEST, _LATEST = 10, 300  # seconds until a browser loads the page again
 
 T = TypeVar("T")
@@ -130,8 +131,11 @@ def _with_reload(content: Content, interval: float) -> Content:
 
 def _chance(run: Run) -> dict[str, float]:
     records = run.records(run.config.data.validation_split)
-    labels = records.labels() if run.method.needs_labels else np.zeros(len(records), int)
-    return run.method.chance(labels)
+    if not run.method.needs_labels:
+        return run.method.chance(np.zeros(len(records), int))
+    if len(records) > _MANY and not records.has_labels():
+        return {}
+    return run.method.chance(records.labels())
 
 
 def _environment(folder: pathlib.Path) -> list[Any]:
