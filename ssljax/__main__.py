@@ -10,6 +10,7 @@ from ssljax.settings.messages import show
 
 COMMANDS = {
     "prepare": "prepares a data set",
+    "preview": "shows what the network will see, without training",
     "train": "trains a run, or continues it",
     "evaluate": "evaluates a checkpoint on a split",
     "study": "runs pretext tasks and the arms that start from them, and writes a report",

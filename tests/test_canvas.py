@@ -10,23 +10,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tests.view_plugin  # noqa: F401, adds a method
 from ssljax.data import images, pipeline
 from ssljax.data.cache import open_images
 from ssljax.data.image_source import ImageSource
 from ssljax.data.readers import reader_processes
 from ssljax.data.records import open_records
-from ssljax.methods import make_method
+from ssljax.methods import METHODS, make_method
 from ssljax.methods.method import DataSpec, default_canvas
+from ssljax.report.inputs import training_batch
 from ssljax.runs.config import resolve
 from ssljax.runs.run import open_run
 from ssljax.settings.errors import InputError
+from ssljax.training.loop import train
 from ssljax.training.progress import opening
-from tests import jpeg_sampling, labelled_set
+from ssljax.training.training_records import training_records
+from tests import agree, jpeg_sampling, labelled_set
 
 SIDE = 24
 DRAW = make_method({"name": "jigsaw", "grid": 2, "tile": 12}, DataSpec(24)).draw
 SIZES = [(97, 193), (60, 31), (24, 24), (150, 150), (200, 40), (16, 30)]  # width, height
+
+
+@pytest.fixture(scope="module", autouse=True)
+def method():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "agree", agree.Agree)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,20 +109,24 @@ def test_caches_threads_and_reader_processes_change_nothing(photographs, decodin
 def run(make_config):
     config = make_config("agree,small_net").copy_and_resolve_references().unlock()
     config.data.image_size, config.data.canvas, config.batch_size = 16, 20, 8
+    config.data.train_split, config.data.validation_split = "images[:16]", "images[20:24]"
     return open_run(resolve(config))
 
 
-def test_a_method_that_makes_views_gets_whole_images_and_trains(run, tmp_path):
-    from ssljax.training.loop import train
-
+def test_a_preview_shows_what_the_training_step_gets(run, tmp_path):
     assert run.method.delivered_size == 20
     layout = run.layout(4)
     assert layout["image"][0] == (4, 20, 20, 3)
     assert layout["height"] == ((4,), np.dtype(np.int32))
-    with run.config.unlocked():
-        run.config.epochs, run.config.data.train_split = 1, "images[:20]"
-        run.config.data.validation_split = "images[20:30]"
+    agree.SEEN.clear()
     train(run.config, tmp_path / "run")
+    jax.effects_barrier()
+    records = training_records(run)
+    for epoch in (0, 1):
+        _, views = training_batch(run, records, epoch, 16)
+        for record in range(1, 16):  # new weights are made with a batch of record 0
+            np.testing.assert_allclose(views[record], agree.SEEN[record, epoch], rtol=0, atol=1e-5)
+    assert np.abs(agree.SEEN[1, 0] - agree.SEEN[1, 1]).max() > 0.1
 
 
 @pytest.mark.quick

@@ -12,7 +12,7 @@ from ssljax.runs.metrics_log import read_metrics
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT
 
-ENTRY_POINTS = ["train", "evaluate", "study", "predict", "weights", "compile", "prepare"]
+ENTRY_POINTS = ["train", "evaluate", "study", "predict", "weights", "compile", "prepare", "preview"]
 
 
 def command(*arguments: str) -> list[str]:

@@ -36,7 +36,8 @@ def make_views(
     Returns:
       float32[B, V, S, S, 3] in [0, 1] by the name of the group.
     """
-    keys, sizes = fold_in(keys, VIEWS), sizes.astype(jnp.float32)
+    # New weights are made with a batch of zeros.
+    keys, sizes = fold_in(keys, VIEWS), jnp.maximum(sizes, 1).astype(jnp.float32)
     made: dict[str, jax.Array] = {}
     first = 0
     for name, group in recipe.items():
