@@ -25,6 +25,8 @@ from benchmarks.other_pipelines import (  # noqa: F401  contenders of this modul
 )
 
 if TYPE_CHECKING:
+    from ssljax.data.image_source import ImageSource
+    from ssljax.data.read_batch import Draw
     from ssljax.runs.run import Run
 
 SPLIT = "train+validation+test"
@@ -80,19 +82,27 @@ def ssljax(
     workers: int = 0,
 ) -> contenders.Work:
     """The input pipeline of training. Each turn is an epoch."""
-    from ssljax.data import pipeline
     from ssljax.data.cache import open_images
 
     run = jigsaw_run(folder, images)
     records = run.records(SPLIT)
     [source] = open_images(cache, records, **(run.image_options() | {"decoding": decoding}))
+    return epochs(source, run.method.draw, threads=threads, batch=batch, workers=workers)
+
+
+def epochs(
+    images: ImageSource, draw: Draw, *, threads: int, batch: int, workers: int = 0
+) -> contenders.Work:
+    """Reads images as training does. Each turn is an epoch."""
+    from ssljax.data import pipeline
+
     epoch = 0
 
     def work() -> int:
         nonlocal epoch
         batches = pipeline.batches(
-            source,
-            run.method.draw,
+            images,
+            draw,
             batch_size=batch,
             epochs=epoch + 1,
             seed=0,
@@ -100,7 +110,7 @@ def ssljax(
             random_crop=True,
             threads=threads,
             workers=workers,
-            start_step=epoch * -(-len(records) // batch),
+            start_step=epoch * -(-len(images) // batch),
         )
         epoch += 1
         return sum(int(step["mask"].sum()) for step in batches)

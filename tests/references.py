@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+_declared: list[Any] = []
+
 
 def load(name: str) -> Any:
     """Imports a reference library, or skips the tests of the calling module."""
@@ -33,9 +35,9 @@ def _let_torchvision_import() -> None:
     operators cannot be loaded. Only detection models need them, but the import fails without them.
     """
     torch = importlib.import_module("torch")
-    if torch.version.cuda is None and not hasattr(_let_torchvision_import, "library"):
+    if torch.version.cuda is None and not _declared:
         library = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
             if not hasattr(torch.ops.torchvision, name):
                 library.define(f"{name}(Tensor dets, Tensor scores, float threshold) -> Tensor")
-        _let_torchvision_import.library = library  # it must stay alive
+        _declared.append(library)  # it must stay alive

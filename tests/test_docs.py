@@ -10,6 +10,7 @@ import pytest
 from ssljax.methods import METHODS, method_defaults
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.training.loop import train
+from ssljax.views import recipes
 from tests.conftest import REPOSITORY
 from tests.test_house import tracked
 
@@ -45,3 +46,17 @@ def test_every_method_has_a_row_in_the_docs():
     text = (REPOSITORY / "docs/methods.md").read_text()
     for name in METHODS:
         assert f"| `{name}` |" in text or name in ("follow", "example")
+
+
+def test_the_table_of_recipes_is_that_of_the_code():
+    text = (REPOSITORY / "docs/views.md").read_text()
+    table = text[text.index("| recipe |") : text.index("All flip with")]
+    for name in recipes.NAMES:
+        assert f"`{name}`" in table
+        for group in recipes.recipe(name).values():
+            for view in group.views:
+                share = f"| {view.crop[0]}–{view.crop[1]:g} |" if view.crop else "the centre square"
+                assert share in table
+                if any(view.colour):
+                    assert ", ".join(map(str, view.colour)) in table
+                assert view.flip == 0.5

@@ -128,6 +128,7 @@ _SMALL_COLOUR = (0.4, 0.4, 0.4, 0.1)
 
 SMALL, ONE_CHANNEL = "_small", "_one_channel"
 _VARIANTS = ("", SMALL, ONE_CHANNEL, SMALL + ONE_CHANNEL)
+NAMES = tuple(_RECIPES)  # without the variants
 RECIPES = tuple(name + variant for name in _RECIPES for variant in _VARIANTS)
 
 
