@@ -16,8 +16,8 @@ from PIL import Image
 
 from ssljax import load_run, train_config, weights
 from ssljax.evaluate import evaluate, save
+from ssljax.models.torch import layouts
 from ssljax.models.torch.description import Description, of_run
-from ssljax.models.torch.layouts import ALEXNET
 from ssljax.report import front_matter, markdown, model_card
 from ssljax.runs import exported_folder
 from ssljax.runs.config import resolve
@@ -54,22 +54,36 @@ def torchvisions(tmp_path_factory):
     return {name: value.numpy() for name, value in state.items()}
 
 
-def config_of(method: str):
-    config = train_config(method)
+def config_of(method: str, model: str = "alexnet", **options):
+    config = train_config(method, model)
     config.data.update(dataset="made_up", image_size=68, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    config.model.update(options)
     if method == "jigsaw":
         config.method.tile = 22
     return resolve(config)
 
 
-def run_lines(folder: pathlib.Path, monkeypatch) -> dict:
-    """Runs the lines for torchvision of the card in a folder, on an image there."""
+def run_lines(folder: pathlib.Path, monkeypatch, library: str = "torchvision") -> dict:
+    """Runs a library's lines of the card in a folder, on an image there."""
     image = np.random.default_rng(1).integers(0, 256, (95, 80, 3), np.uint8)
     Image.fromarray(image).save(folder / "image.jpg")
     monkeypatch.chdir(folder)
     names: dict = {}
-    exec(python_lines(card_of(folder)[1], "torchvision"), names)
+    exec(python_lines(card_of(folder)[1], library), names)
     return names
+
+
+def exported_by_hand(config, tensors, folder: pathlib.Path):
+    """A folder as `export` makes it, without a run folder, which would take longer."""
+    weights_ = layouts.recognise(tensors).weights
+    names = tuple(f"class {index}" for index in range(18))
+    names = names if config.method.name == "classification" else ()
+    parts = {"params": weights_.params, "stats": weights_.stats, "teacher": {}, "memory": {}}
+    model = TrainedModel(make_run(config, names), parts, "latest", 7)
+    description = of_run(config, model.run.method.image_size, names)
+    card = model_card.render(model, folder, description)
+    exported_folder.write(folder, tensors, description, config, card)
+    return model
 
 
 @pytest.mark.reference
@@ -90,17 +104,44 @@ def test_torchvision_classifies_by_the_cards_own_lines(torchvisions, tmp_path, m
 def test_torchvision_has_a_puzzles_features_by_the_cards_own_lines(
     torchvisions, tmp_path, monkeypatch
 ):
-    config = config_of("jigsaw")
-    params = ALEXNET.read(torchvisions).params
-    parts = {"params": params, "stats": {}, "teacher": {}, "memory": {}}
-    model = TrainedModel(make_run(config, ()), parts, "latest", 7)
-    description = of_run(config, model.run.method.image_size, ())
-    card = model_card.render(model, tmp_path, description)
-    exported_folder.write(tmp_path / "ours", torchvisions, description, config, card)
+    model = exported_by_hand(config_of("jigsaw"), torchvisions, tmp_path / "ours")
     theirs = run_lines(tmp_path / "ours", monkeypatch)["features"]
     expected = model.features("image.jpg")
     assert theirs.shape == expected.shape == (1, 4096)
     np.testing.assert_allclose(theirs.numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("method", "stem", "libraries"),
+    [
+        ("classification", "imagenet", ("torchvision", "timm")),
+        ("rotation", "imagenet", ("torchvision", "timm")),
+        ("classification", "small", ("torchvision",)),
+    ],
+)
+def test_a_resnet_by_the_cards_own_lines(method, stem, libraries, tmp_path, monkeypatch):
+    torch, torchvision = references.load("torch"), references.load("torchvision")
+    references.load("timm")
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18(num_classes=4 if method == "rotation" else 18)
+    if stem == "small":
+        theirs.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    for name, tensor in theirs.state_dict().items():
+        if name.endswith("running_mean"):
+            tensor.normal_(std=0.1)
+    tensors = {name: value.numpy() for name, value in theirs.state_dict().items()}
+    config = config_of(method, "resnet18", stem=stem)
+    model = exported_by_hand(config, tensors, tmp_path / "ours")
+    assert re.findall("### In (.*)", card_of(tmp_path / "ours")[1]) == [*libraries, "ssljax"]
+    for library in libraries:
+        names = run_lines(tmp_path / "ours", monkeypatch, library)
+        if method == "classification":
+            found, expected = names["logits"], model.outputs("image.jpg")
+        else:
+            found, expected = names["features"], model.features("image.jpg")
+            assert model.layer_names == ("stem", "layer1", "layer2", "layer3", "layer4", "pool")
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
 
 
 @pytest.fixture(scope="module", params=["classification", "jigsaw"])

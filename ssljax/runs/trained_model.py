@@ -60,17 +60,21 @@ class TrainedModel:
             inputs = method.normalize(pixels)
             return network.apply(variables(params, stats), inputs, method=method.outputs)
 
+        names: list[str] = []
+
         def layers(params: Any, stats: Any, pixels: jax.Array) -> Any:
             inputs = method.normalize(pixels)
-            return network.apply(variables(params, stats), inputs, method=Network.layers)
+            found = network.apply(variables(params, stats), inputs, method=Network.layers)
+            names[:] = found  # in their order; jax sorts the keys of what it returns
+            return found
 
         self._outputs: Callable[..., Any] = jax.jit(outputs)
         self._layers: Callable[..., Any] = layers
         self._feature_steps: dict[str, Callable[..., Any]] = {}  # compiled, by layer
         size = method.image_size
         pixels = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
-        shapes = jax.eval_shape(layers, self.params, self.parts["stats"], pixels)
-        self.layer_names = tuple(shapes)
+        jax.eval_shape(layers, self.params, self.parts["stats"], pixels)
+        self.layer_names = tuple(names)
 
     @property
     def params(self) -> dict[str, Any]:
