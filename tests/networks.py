@@ -21,15 +21,21 @@ class Classifier:
     """A backbone with a linear head."""
 
     def __init__(self, classes: int, **options):
-        config = {**model_defaults("alexnet"), "dtype": "float32", **options}
+        defaults = model_defaults(options.get("name", "alexnet"))
+        config = {**defaults, "dtype": "float32", **options}
         check_model(config)
         self.network = make_network(config, {"head": functools.partial(Linear, features=classes)})
 
     def shapes(self, size: int = 64):
         return jax.eval_shape(lambda: self._init(jax.random.key(0), size))
 
+    def init_all(self, key=None, size: int = 64):
+        """The parameters and the batch statistics."""
+        key = jax.random.key(0) if key is None else key
+        return self.network.init(key, jnp.zeros((1, size, size, 3)), method=outputs)
+
     def _init(self, key, size):
-        return self.network.init(key, jnp.zeros((1, size, size, 3)), method=outputs)["params"]
+        return self.init_all(key, size)["params"]
 
     def init(self, size: int = 64, seed: int = 0):
         fast = {"xla_backend_optimization_level": 0}  # to compile

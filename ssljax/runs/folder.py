@@ -62,7 +62,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
         raise InputError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{workdir} is not a run folder: {_what_is_there(path.parent)}") from error
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 

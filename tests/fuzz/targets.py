@@ -12,14 +12,17 @@ import pathlib
 import warnings
 from collections.abc import Callable
 
+import jax
 import numpy as np
 from PIL import Image
 
 from ssljax.data import fast_images, images
 from ssljax.data.records import open_records
 from ssljax.data.sets.deep_fashion.lists import read_listing
+from ssljax.models.batch_norm import COLLECTION
 from ssljax.models.torch import description
-from ssljax.models.torch.layouts import ALEXNET, read_file
+from ssljax.models.torch.layout import OTHERS
+from ssljax.models.torch.layouts import ALEXNET, RESNETS, read_file
 from ssljax.prepare import prepare
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
@@ -132,6 +135,7 @@ class Weights(Target):
 
     def prepare(self) -> None:
         """See `Target`."""
+        import safetensors.numpy
         import safetensors.torch
         import torch
 
@@ -141,6 +145,11 @@ class Weights(Target):
         }
         torch.save(state, self.folder / "new.pth")
         torch.save(state, self.folder / "old.pth", _use_new_zipfile_serialization=False)
+        shapes = jax.eval_shape(Classifier(3, name="resnet18", width=1 / 64).init_all)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        resnet = RESNETS["resnet18"].write(zeros["params"], zeros[COLLECTION])
+        resnet |= {f"{OTHERS}params/projector/kernel": np.zeros((2, 2), np.float32)}
+        safetensors.numpy.save_file(resnet, self.folder / "resnet.safetensors")
         metadata = description.IMAGENET.metadata()
         safetensors.torch.save_file(state, self.folder / "weights.safetensors", metadata)
 
