@@ -144,7 +144,10 @@ def export_weights(
     names = run.class_names if run.method.names_classes else ()
     description = of_run(run.config, run.method.image_size, names)
     saved = SavedCheckpoints(workdir).metadata(model.checkpoint, model.step)
-    description = description.updated(Description(step=model.step, epoch=saved.get("epoch")))
+    epoch = saved.get("epoch")
+    description = description.updated(
+        Description(step=model.step, epoch=epoch if isinstance(epoch, int | float) else None)
+    )
     tensors = layout.write(model.params, model.parts["stats"])
     if path.suffix not in state_dict_files.SUFFIXES:
         card = model_card.render(model, workdir, description, licence)

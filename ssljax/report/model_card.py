@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
-from ssljax.data.prepared import is_prepared
 from ssljax.models.torch.description import Description
 from ssljax.models.torch.loading import loadings
 from ssljax.report import front_matter, markdown
-from ssljax.report.saved_evaluations import SavedEvaluation, numbers, read_all
+from ssljax.report.card_results import count, results
+from ssljax.report.known_data_sets import known
+from ssljax.report.saved_evaluations import SavedEvaluation, read_all
 from ssljax.runs.config import defaults_of
-from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.trained_model import TrainedModel
-from ssljax.settings.errors import InputError
 
 _SHOWN = 100  # class names
-_MIT = "[MIT](https://github.com/zalandoresearch/fashion-mnist/blob/master/LICENSE), Zalando SE"
-_FASHION_MNIST = "zalando-datasets/fashion_mnist"
-
-
-@dataclasses.dataclass(frozen=True)
-class _DataSet:
-    licence: str
-    on_the_hub: str = ""
-
-
-_DATA_SETS = {
-    "fashion_mnist_10k": _DataSet(_MIT, _FASHION_MNIST),
-    "fashion_mnist": _DataSet(_MIT, _FASHION_MNIST),
-    "deep_fashion": _DataSet("for research only; the images are available on request"),
-}
 
 
 def render(
@@ -59,7 +41,7 @@ def render(
         front_matter.render(_front_matter(model, evaluations, licence)),
         f"# {_title(model)}",
         _what_it_is(model, description, licence),
-        _results(model, workdir, evaluations),
+        results(model, workdir, evaluations),
         _loading(model, description),
     ]
     if description.class_names:
@@ -76,11 +58,8 @@ def _front_matter(
     model: TrainedModel, evaluations: list[SavedEvaluation], licence: str
 ) -> dict[str, Any]:
     run = model.run
-    method, backbone, dataset = (
-        run.config.method.name,
-        run.config.model.name,
-        run.config.data.dataset,
-    )
+    method, backbone = run.config.method.name, run.config.model.name
+    dataset = run.config.data.dataset
     task = "image-classification" if run.method.names_classes else "image-feature-extraction"
     values: dict[str, Any] = {"library_name": "ssljax", "pipeline_tag": task}
     if licence:
@@ -88,12 +67,12 @@ def _front_matter(
     supervised = [] if run.method.names_classes else ["self-supervised-learning"]
     values["tags"] = list(dict.fromkeys(["ssljax", "jax", "flax", *supervised, method, backbone]))
     if dataset != "unknown":
-        values["datasets"] = [_known(dataset).on_the_hub or _base(dataset)]
-    results: list[dict[str, Any]] = [
+        values["datasets"] = [known(dataset).on_the_hub]
+    found: list[dict[str, Any]] = [
         {
             "task": {"type": task, "name": method},
             "dataset": {
-                "type": _known(each.dataset).on_the_hub or _base(each.dataset),
+                "type": known(each.dataset).on_the_hub,
                 "name": each.dataset,
                 "split": each.split,
             },
@@ -111,12 +90,12 @@ def _front_matter(
         for each in evaluations
         if each.step == model.step
     ]
-    if results:
+    if found:
         name = f"{backbone}-{method}"
         values["metrics"] = list(
-            dict.fromkeys(metric["type"] for result in results for metric in result["metrics"])
+            dict.fromkeys(metric["type"] for result in found for metric in result["metrics"])
         )
-        values["model-index"] = [{"name": name, "results": results}]
+        values["model-index"] = [{"name": name, "results": found}]
     return values
 
 
@@ -148,14 +127,14 @@ def _what_it_is(model: TrainedModel, description: Description, licence: str) -> 
     lines.append(f"data set: {markdown.code(data.dataset)}")
     if not imported:
         lines += [
-            f"{what}: split {markdown.code(split)}{_count(model, split)}"
+            f"{what}: split {markdown.code(split)}{count(model, split)}"
             for what, split in (
                 ("trained on", data.train_split),
                 ("validated on", data.validation_split),
             )
         ]
     lines += [
-        f"licence of the data: {_known(data.dataset).licence}",
+        f"licence of the data: {known(data.dataset).licence}",
         f"licence of the weights: {markdown.code(licence) if licence else 'not stated'}",
     ]
     parts = ["\n".join(f"- {line}" for line in lines), "`config.json` has all settings."]
@@ -168,62 +147,6 @@ def _what_it_is(model: TrainedModel, description: Description, licence: str) -> 
 
 def _epochs(count: float) -> str:
     return f"{count:g} epoch" + "s" * (count != 1)
-
-
-def _results(
-    model: TrainedModel, workdir: str | pathlib.Path, evaluations: list[SavedEvaluation]
-) -> str:
-    parts = ["## Results"]
-    own = model.run.config.data.dataset
-    if evaluations:
-        parts.append(
-            "Chance is what guessing without looking at the image reaches. RUN is the run folder, "
-            "or the one that `weights import` makes."
-        )
-    else:
-        parts.append("These weights have not been evaluated with `python -m ssljax.evaluate`.")
-    for each in evaluations:
-        other = f" These are the weights of step {each.step:,}, not these." * (
-            each.step != model.step
-        )
-        parts += [
-            f"{markdown.code(each.dataset)}, split {markdown.code(each.split)}, "
-            f"{each.examples:,} images:{other}",
-            markdown.block("", each.command(own)),
-            _metrics(each.metrics, each.chance, each.standard_error),
-        ]
-    rows = [
-        row
-        for row in read_metrics(workdir)
-        if row["kind"] == "validation" and row["step"] == model.step
-    ]
-    if rows:
-        split = model.run.config.data.validation_split
-        not_metrics = ("kind", "step", "epoch")
-        measured = {name: value for name, value in rows[-1].items() if name not in not_metrics}
-        parts += [
-            f"While training, on the validation split {markdown.code(split)}:",
-            _metrics(numbers(measured), _validation_chance(model), {}),
-        ]
-    return "\n\n".join(parts)
-
-
-def _metrics(
-    metrics: Mapping[str, float], chance: Mapping[str, float], errors: Mapping[str, float]
-) -> str:
-    def number(values: Mapping[str, float], name: str) -> str:
-        return f"{values[name]:.4f}" if name in values else ""
-
-    head = ["metric", "value", "chance", *["standard error"] * bool(errors)]
-    tables = (metrics, chance, errors) if errors else (metrics, chance)
-    return markdown.table(
-        head,
-        [
-            [markdown.code(name, in_table=True), *(number(values, name) for values in tables)]
-            for name in metrics
-            if not name.startswith("train_")
-        ],
-    )
 
 
 def _loading(model: TrainedModel, description: Description) -> str:
@@ -275,36 +198,3 @@ def _options(group: str, values: Mapping[str, Any]) -> str:
         if name not in ("name", "dtype", "remat") and value != defaults.get(name)
     }
     return "".join(f", {markdown.code(f'{name}={value}')}" for name, value in changed.items())
-
-
-def _count(model: TrainedModel, split: str) -> str:
-    """How many images a split has, if the data set is here."""
-    data = model.run.config.data
-    try:
-        if is_prepared(data.dataset, data.data_dir):
-            return f", {len(model.run.records(split)):,} images"
-    except InputError:
-        pass
-    return ""
-
-
-def _validation_chance(model: TrainedModel) -> dict[str, float]:
-    """What guessing reaches on the validation split, if that can be known."""
-    run, data = model.run, model.run.config.data
-    if not run.method.needs_labels:
-        return run.method.chance(np.zeros(1, np.int64))
-    try:
-        if is_prepared(data.dataset, data.data_dir):
-            return run.method.chance(run.records(data.validation_split).labels())
-    except InputError:
-        pass
-    return {}
-
-
-def _base(dataset: str) -> str:
-    """TFDS's name without config and version."""
-    return dataset.split("/")[0].split(":")[0]
-
-
-def _known(dataset: str) -> _DataSet:
-    return _DATA_SETS.get(_base(dataset), _DataSet("not known; ask those who made it"))

@@ -64,7 +64,8 @@ class TrainedModel:
 
         def layers(params: Any, stats: Any, pixels: jax.Array) -> Any:
             inputs = method.normalize(pixels)
-            found = network.apply(variables(params, stats), inputs, method=Network.layers)
+            given = variables(params, stats)
+            found: Any = network.apply(given, inputs, method=Network.layers)
             names[:] = found  # in their order; jax sorts the keys of what it returns
             return found
 
