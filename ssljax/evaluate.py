@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -13,6 +13,9 @@ from ssljax.files import storage
 from ssljax.settings.command_line import Command, no_arguments
 from ssljax.settings.errors import InputError
 from ssljax.settings.messages import show
+
+if TYPE_CHECKING:
+    from ssljax.runs.trained_model import TrainedModel
 
 _LONGEST_NAME = 150  # bytes of a split in the name of a file, which may have 255
 
@@ -58,6 +61,7 @@ def evaluate(
     with processes.together():
         model = load_run(workdir, checkpoint)
         run = model.run
+        _check_complete(model)
         data = run.config.data
         trained_on = run.config.copy_and_resolve_references()
         data.test_split = split = split or data.test_split
@@ -107,6 +111,21 @@ def evaluate(
         np.add.at(confusion, (truth, predicted), 1)
         result |= {"class_names": list(run.class_names), "confusion": confusion.tolist()}
     return result
+
+
+def _check_complete(model: TrainedModel) -> None:
+    """Checks that the checkpoint has what the method's loss needs besides the weights.
+
+    Raises:
+      InputError: it has not.
+    """
+    method, name = model.run.method, model.run.config.method.name
+    needed = ["teacher"] * method.has_teacher + ["memory"] * bool(method.first_memory())
+    if lacks := [part for part in needed if not model.parts[part]]:
+        raise InputError(
+            f"imported weights have no {' and no '.join(lacks)}, so the loss of {name} cannot be "
+            "computed; use their features, or start from them with --config.init_from"
+        )
 
 
 def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 import yaml
@@ -142,6 +143,29 @@ def test_a_resnet_by_the_cards_own_lines(method, stem, libraries, tmp_path, monk
             found, expected = names["features"], model.features("image.jpg")
             assert model.layer_names == ("stem", "layer1", "layer2", "layer3", "layer4", "pool")
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+
+
+def test_several_heads_go_there_and_back(tmp_path):
+    import tests.plugin  # noqa: F401, adds the method
+
+    config = config_of("follow", width=1 / 64, batch_norm=True)
+    run = make_run(config, ())
+    fast = {"xla_backend_optimization_level": 0}
+    params, stats = jax.jit(run.initial_variables, compiler_options=fast)()
+    layout = layouts.layout_of(config.model)
+    tensors = layout.write(params, stats)
+    assert {"ssljax/params/projector/kernel", "features.1.running_var"} <= set(tensors)
+    exported_folder.write(tmp_path / "out", tensors, of_run(config, 68, ()), config, "")
+    weights.import_weights(tmp_path / "out", tmp_path / "run")
+    back = load_run(tmp_path / "run")
+    for found, expected in ((back.params, params), (back.parts["stats"], stats)):
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    with pytest.raises(InputError, match="imported weights have no teacher and no memory, so the"):
+        evaluate.evaluate(tmp_path / "run")
+    del tensors["ssljax/params/predictor/bias"]
+    exported_folder.write(tmp_path / "less", tensors, of_run(config, 68, ()), config, "")
+    with pytest.raises(InputError, match=r"predictor has bias missing, expected \(8,\)"):
+        weights.import_weights(tmp_path / "less", tmp_path / "other")
 
 
 @pytest.fixture(scope="module", params=["classification", "jigsaw"])

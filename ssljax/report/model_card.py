@@ -124,6 +124,8 @@ def _what_it_is(model: TrainedModel, description: Description, licence: str) -> 
             ),
             f"checkpoint: {model.checkpoint}, step {model.step:,}{epoch}",
         ]
+    if model.parts["teacher"]:
+        lines.append("weights: the student's, not the teacher's")
     lines.append(f"data set: {markdown.code(data.dataset)}")
     if not imported:
         lines += [
