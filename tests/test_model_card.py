@@ -161,7 +161,7 @@ def test_several_heads_go_there_and_back(tmp_path):
     for found, expected in ((back.params, params), (back.parts["stats"], stats)):
         jax.tree.map(np.testing.assert_array_equal, found, expected)
     with pytest.raises(InputError, match="imported weights have no teacher and no memory, so the"):
-        evaluate.evaluate(tmp_path / "run")
+        evaluate(tmp_path / "run")
     del tensors["ssljax/params/predictor/bias"]
     exported_folder.write(tmp_path / "less", tensors, of_run(config, 68, ()), config, "")
     with pytest.raises(InputError, match=r"predictor has bias missing, expected \(8,\)"):
