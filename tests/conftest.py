@@ -30,6 +30,19 @@ REPOSITORY = pathlib.Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
 
+# Files whose tests take the longest. They come first, so that no process is left alone with them.
+LONG = (
+    "test_first_minutes.py", "test_paths.py", "test_processes.py", "test_kills.py",
+    "test_command_line.py", "test_methods.py", "test_endings.py", "test_failed_runs.py",
+    "test_study.py", "test_resume.py", "test_damaged_files.py", "test_launch.py", "test_tour.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> str:
     """A TFDS directory in which the embedded data set is prepared on first use."""
