@@ -7,7 +7,10 @@ import pathlib
 import tempfile
 
 # Four devices in one process; commands that tests start as processes of their own see one.
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+# Compiling takes most of the time of tests, and less without LLVM's optimisations.
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+)
 
 # Many tests compile the same tiny networks, also in processes of their own, such as pytest-xdist's.
 if "PYTEST_XDIST_WORKER" not in os.environ:

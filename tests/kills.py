@@ -27,8 +27,11 @@ from ssljax.runs.metrics_log import read_metrics
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 # Two devices of the CPU, whatever its cores.
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-ENVIRONMENT["JAX_NUM_CPU_DEVICES"] = "2"
+ENVIRONMENT = {
+    **os.environ,
+    "JAX_NUM_CPU_DEVICES": "2",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles in less time
+}
 ITEMS = ("params", "stats", "teacher", "memory", "optimizer")
 TIMED = re.compile("images_per_second|input_wait")
 

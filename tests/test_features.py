@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -22,12 +21,9 @@ from ssljax.runs import feature_files
 from ssljax.settings.errors import InputError
 from ssljax.training.validation import Evaluator
 from tests.conftest import REPOSITORY
+from tests.kills import ENVIRONMENT
 
-UNDIVIDED = {
-    key: value
-    for key, value in os.environ.items()
-    if key not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
-}
+UNDIVIDED = {name: value for name, value in ENVIRONMENT.items() if name != "JAX_NUM_CPU_DEVICES"}
 
 SPLIT = "images[300:433]"
 

@@ -36,8 +36,7 @@ def open_shell(tmp_path_factory):
         (clone / name).symlink_to(REPOSITORY / name)
     path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
     (clone / ".venv/bin/activate").write_text(f'export PATH="{path}"\n')
-    fast = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiles in less time
-    environment = {**ENVIRONMENT, **fast, "HOME": str(home), "TERM": "xterm"}
+    environment = {**ENVIRONMENT, "HOME": str(home), "TERM": "xterm"}
     shells = []
 
     def open_shell() -> Shell:

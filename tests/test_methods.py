@@ -29,6 +29,7 @@ from tests.kills import same
 from tests.plain_sgd import assert_same, run_sgd
 
 ALL = sorted({*METHODS, "follow"})
+FLAGS = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_two_processes_of_two_devices(references, data_dir, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = {**os.environ, "XLA_FLAGS": FLAGS}
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.plain_sgd", str(index), "2", port, data_dir,

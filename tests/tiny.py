@@ -8,7 +8,10 @@ from ml_collections import ConfigDict
 
 from ssljax import train_config
 
-OPTIONS = {"jigsaw": {"grid": 2, "gap": 2}, "simclr": {"views": "simclr_small_one_channel"}}
+OPTIONS = {
+    "jigsaw": {"grid": 2, "gap": 2},
+    "simclr": {"views": "simclr_small_one_channel", "temperature": 1.0},
+}
 
 
 def get_config(choice: str = "jigsaw") -> ConfigDict:
