@@ -10,7 +10,7 @@ from ssljax import train_config
 
 OPTIONS = {
     "jigsaw": {"grid": 2, "gap": 2},
-    "simclr": {"views": "simclr_small_one_channel", "temperature": 1.0},
+    "simclr": {"views": "simclr_small_one_channel", "temperature": 0.5},
 }
 
 
