@@ -260,7 +260,7 @@ def test_names_of_strangers_are_text_on_the_card(classification_run, tmp_path):
         "metrics": {HOSTILE: 0.5, "nan": float("nan"), "odd": []}, "standard_error": {},
         "chance": {},
     }  # fmt: skip
-    (run / "evaluation").mkdir()
+    (run / "evaluation").mkdir(exist_ok=True)
     (run / "evaluation/hostile.json").write_text(json.dumps(result))
     weights.export_weights(run, tmp_path / "out")
     head, text = card_of(tmp_path / "out")

@@ -121,7 +121,7 @@ def test_all_commands_in_a_folder_of_any_name(tmp_path):
     run("train", config, "--workdir=run", *settings, "--config.epochs=1")
     run("train", config, f"--workdir={folder}/run", *settings)
     assert "step 14" in run("evaluate", "--workdir=run", "--checkpoint=latest")
-    run("train", config, "--workdir=next", *settings, "--config.init_from=run")
+    run("train", config, "--workdir=next", *settings, "--config.init_from=run", "--config.epochs=1")
     assert "[a] *.png: " in run("predict", "--workdir=run", image.name)
     run("compile", config)
     data = [f"--config.{group}.data.data_dir={folder}/tfds" for group in STUDY]

@@ -184,7 +184,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
         (
             "classification.optimizer.name",
             "adm",
-            "classification: optimizer.name must be one of 'adam', 'sgd', got 'adm'",
+            "classification: optimizer.name must be one of 'adam', 'adamw', 'sgd', 'lars', got",
         ),
         ("classification.batch_size", 30, "30 does not divide among 4 devices"),
         ("classification.model.width", 4, r"arms.puzzle: .*conv/bias is \(8,\) in the source"),

@@ -100,7 +100,11 @@ def mistake(config, key, value):
         ("profile_steps", (3, 2), "profile_steps must be a first and a last step"),
         ("init_part", "pupil", "init_part must be one of 'student', 'teacher'"),
         ("schedule.name", "cosin", "schedule.name must be one of 'constant', 'step', 'cosine'"),
-        ("optimizer.name", "adamw", "optimizer.name must be one of 'adam', 'sgd', got 'adamw'"),
+        (
+            "optimizer.name",
+            "adamax",
+            "optimizer.name must be one of 'adam', 'adamw', 'sgd', 'lars', got 'adamax'",
+        ),
         ("optimizer.learning_rte", 1.0, "unknown key optimizer.learning_rte; did you mean"),
         ("model.dropout", 1.0, "model.dropout must be < 1, got 1.0"),
         ("data.std", (0.5, 0.5, 0.0), "data.std"),

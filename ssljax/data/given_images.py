@@ -67,7 +67,7 @@ def several(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
 
 
 def find(names: Iterable[str]) -> list[str]:
-    """The files that names mean: a folder stands for all image files in it, and then below it.
+    """The files that names mean: a folder stands for all image files in it and below it, sorted.
 
     Files and folders whose name begins with a dot are left out of a folder.
 
@@ -77,7 +77,7 @@ def find(names: Iterable[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         path = os.path.expanduser(name)
-        inside = list(_below(path))
+        inside = sorted(_below(path))
         if os.path.isdir(path) and not inside:
             raise InputError(
                 f"{name}: the folder has no image files ({', '.join(image_files.SUFFIXES)})"
@@ -88,8 +88,8 @@ def find(names: Iterable[str]) -> list[str]:
 
 def _below(folder: str) -> Iterator[str]:
     for path, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
             if name.lower().endswith(image_files.SUFFIXES) and not name.startswith("."):
                 yield os.path.join(path, name)
 

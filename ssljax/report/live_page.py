@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 _MANY = 10_000  # images that are not read for their labels
 _SOONEST, _LATEST = 10, 300  # seconds until a browser loads the page again
+_PAUSE = 5  # seconds; drawing the page more often would slow down runs with short epochs
 
 T = TypeVar("T")
 
@@ -44,13 +45,19 @@ class LivePage:
         self._said: set[str] = set()
 
     def validated(self, run: Run, folder: pathlib.Path, weights: Mapping[str, Any]) -> None:
-        """Writes the page after a validation; see `ssljax.training.loop.train`."""
+        """Writes the page after a validation, unless it was just written.
+
+        See `ssljax.training.loop.train`.
+        """
         if not processes.is_first():
             return
         first, self._run = self._run is None, run
         with self._going_on(f"{folder / PAGE} is not written"):
             from ssljax.report import document, network_inputs, run_page
 
+            soon = time.monotonic() - self._written < _PAUSE
+            if soon and not run_page.is_finished(run, read_metrics(folder)):
+                return
             if self._inputs is None:
                 split = run.config.data.validation_split
                 self._inputs = self._part(
