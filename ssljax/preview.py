@@ -30,7 +30,7 @@ def preview(config: ConfigDict, images: int = 8, epochs: int = 2) -> bytes:
     Raises:
       InputError: something is wrong with the config or the data.
     """
-    from ssljax.report import contact_sheet, inputs
+    from ssljax.report import contact_sheet, network_inputs
     from ssljax.runs.config import resolve
     from ssljax.runs.run import open_run
     from ssljax.training.training_records import training_records
@@ -39,7 +39,7 @@ def preview(config: ConfigDict, images: int = 8, epochs: int = 2) -> bytes:
     records = training_records(run)
     for remark in run.method.remarks(records.channels):
         say(remark)
-    seen = inputs.seen(run, records, epochs, min(images, len(records)))
+    seen = network_inputs.seen(run, records, epochs, min(images, len(records)))
     title = f"{run.config.method.name} on {records.name}"
     return contact_sheet.draw(title, seen)
 

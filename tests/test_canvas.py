@@ -17,7 +17,7 @@ from ssljax.data.readers import reader_processes
 from ssljax.data.records import open_records
 from ssljax.methods import METHODS, make_method
 from ssljax.methods.method import DataSpec, default_canvas
-from ssljax.report.inputs import training_batch
+from ssljax.report.network_inputs import training_batch
 from ssljax.runs.config import resolve
 from ssljax.runs.run import open_run
 from ssljax.settings.errors import InputError

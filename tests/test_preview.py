@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ssljax.preview import preview
-from ssljax.report import contact_sheet, inputs
+from ssljax.report import contact_sheet, network_inputs
 from ssljax.report.thumbnails import Thumbnail
 from ssljax.runs.config import resolve
 from ssljax.runs.run import open_run
@@ -28,8 +28,8 @@ def test_a_puzzle_is_shown_with_the_tiles_of_its_draw(make_config):
     config = make_config("jigsaw").copy_and_resolve_references().unlock()
     config.method.gap = 0
     run, records = opened(config)
-    batch, _ = inputs.training_batch(run, records, 1, 3)
-    for index, seen in enumerate(inputs.seen(run, records, epochs=2, count=3)):
+    batch, _ = network_inputs.training_batch(run, records, 1, 3)
+    for index, seen in enumerate(network_inputs.seen(run, records, epochs=2, count=3)):
         [[first], [second]] = seen.epochs
         assert (first.pixels != second.pixels).any()  # another epoch, another puzzle
         tiles = [second.pixels[y : y + 32, x : x + 32] for y in (0, 32) for x in (0, 32)]
@@ -43,8 +43,10 @@ def test_a_puzzle_is_shown_with_the_tiles_of_its_draw(make_config):
 
 def test_rotations_and_views_are_shown_one_by_one(make_config):
     run, records = opened(make_config("rotation"))
-    [seen] = inputs.seen(run, records, epochs=1, count=1)
-    assert [thumbnail.caption for thumbnail in seen.epochs[0]] == ["1", "2", "3", "4"]
+    [seen] = network_inputs.seen(run, records, epochs=1, count=1)
+    assert [thumbnail.caption for thumbnail in seen.epochs[0]] == [
+        f"input {number}" for number in (1, 2, 3, 4)
+    ]
     upright, turned, *_ = (thumbnail.pixels for thumbnail in seen.epochs[0])
     np.testing.assert_array_equal(turned, np.rot90(upright))
     assert seen.original.shape == (28, 28, 3)
@@ -67,7 +69,7 @@ def test_a_batch_that_is_too_large_and_hostile_names_are_harmless(make_config):
         preview(config)
     pixels = np.zeros((9, 300, 3), np.uint8)
     name = "<script>\n\x1b[31m\u202e" + "猫" * 500
-    seen = inputs.Seen(0, name, pixels, ((Thumbnail(pixels, name),),))
+    seen = network_inputs.Seen(0, name, pixels, ((Thumbnail(pixels, name),),))
     assert contact_sheet.draw(name, [seen]).startswith(b"\x89PNG")
 
 

@@ -16,7 +16,15 @@ from PIL import Image
 
 from ssljax.data.order import Step
 from ssljax.data.read_batch import ReadBatch
-from ssljax.report import curves, document, filters, network_inputs, run_charts, run_page
+from ssljax.report import (
+    curves,
+    document,
+    filters,
+    live_page,
+    network_inputs,
+    run_charts,
+    run_page,
+)
 from ssljax.report.live_page import LivePage
 from ssljax.report.run_page import Content
 from ssljax.runs.config import resolve
@@ -31,6 +39,13 @@ from tests.test_hostile_names import HOSTILE, Tags
 from tests.test_study import Page
 
 RELOADS = '<meta http-equiv="refresh" content="'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_pauses():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_page, "_PAUSE", 0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +130,15 @@ def test_a_page_that_cannot_be_written_ends_nothing(trained, config, tmp_path, m
     assert said.count(f"{tmp_path}/run/report.html is not written: Is a directory\n") == 1
     assert same(trained[0], tmp_path / "run")
     assert not list((tmp_path / "run").glob("*.tmp"))
+
+
+def test_a_run_of_short_epochs_draws_its_page_at_the_end(config, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(live_page, "_PAUSE", 1000)
+    monkeypatch.setattr(run_page, "render", lambda content: drawn.append(content) or "a page")
+    train(config, tmp_path)
+    [content] = drawn
+    assert run_page.is_finished(content.run, content.rows)
 
 
 def test_a_run_that_diverges_before_it_is_validated_has_a_page(config, tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ssljax.report.inputs import Seen
+from ssljax.report.network_inputs import Seen
 
 _CELL, _GAP, _LINE = 128, 8, 16  # pixels: of an image, between images, of a line of text
 _WHITE, _BLACK, _GREY = (255, 255, 255), (20, 20, 20), (110, 110, 110)

@@ -1,20 +1,108 @@
-"""What a network sees: the first images of a split, as its method makes inputs of them."""
+"""What a network sees: the images of a split, as its method makes inputs of them for training."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssljax.data import images
+from ssljax.data.image_source import ImageSource
 from ssljax.data.order import Step
 from ssljax.data.read_batch import ReadBatch
+from ssljax.data.records import Records
+from ssljax.methods.method import Tree
 from ssljax.report.thumbnails import Sheet, Thumbnail, to_uint8
 from ssljax.runs.run import Run
 from ssljax.views.keys import record_keys
 
-_MOST = 12  # inputs of an image
+_MOST = 12  # inputs of an image on a run's page
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """A record, and what the network sees of it.
+
+    Attributes:
+      record: its number.
+      label: the name of its class; empty if it has none.
+      original: uint8[H, W, 3], the whole image.
+      epochs: the images of each epoch with their names; the names are empty if there is only one.
+    """
+
+    record: int
+    label: str
+    original: np.ndarray
+    epochs: tuple[tuple[Thumbnail, ...], ...]
+
+
+def training_batch(run: Run, records: Records, epoch: int, count: int) -> tuple[Any, Tree]:
+    """The first records as an epoch of training has them, and the network's inputs.
+
+    They are those of the training step: the same crops and draws on the host, the same keys on the
+    devices.
+
+    Args:
+      run: with the method.
+      records: what it trains on.
+      epoch: from 0.
+      count: N, of the records.
+
+    Returns:
+      The batch, and the inputs, float[N, …].
+    """
+    config = run.config
+    source = ImageSource(records, **run.image_options())
+    read = ReadBatch(source, run.method.draw, config.seed, True, config.data.random_crop)
+    batch = read(Step(epoch, np.arange(count), np.ones(count, bool)))
+
+    def inputs(batch: Any) -> Tree:
+        keys = record_keys(config.seed, epoch, batch["record"])
+        return run.method.inputs(batch, keys, train=True)
+
+    with jax.default_device(jax.local_devices()[0]):  # other processes do not take part
+        return batch, jax.device_get(jax.jit(inputs)(batch))
+
+
+def seen(run: Run, records: Records, epochs: int, count: int) -> list[Seen]:
+    """What the network sees of the first records in the first epochs of training.
+
+    Args:
+      run: with the method.
+      records: what it trains on.
+      epochs: how many of them.
+      count: of the records.
+
+    Raises:
+      InputError: a record cannot be read or decoded.
+    """
+    shown = []
+    for epoch in range(epochs):
+        batch, inputs = training_batch(run, records, epoch, count)
+        views = _views(inputs, count)
+        names = list(views) if len(views) > 1 else [""]
+        shown.append(
+            [list(zip(names, row, strict=True)) for row in zip(*views.values(), strict=True)]
+        )
+    result = []
+    for index, (data, _) in enumerate(records.read(range(count))):
+        label = int(batch["label"][index])
+        result.append(
+            Seen(
+                index,
+                _class_name(run, label),
+                np.asarray(images.decode(data)),
+                tuple(
+                    tuple(Thumbnail(to_uint8(x, run.method), name) for name, x in epoch[index])
+                    for epoch in shown
+                ),
+            )
+        )
+    return result
 
 
 def sheet(run: Run, split: str, count: int = 6) -> Sheet:
@@ -22,25 +110,16 @@ def sheet(run: Run, split: str, count: int = 6) -> Sheet:
 
     Inputs are all arrays float[B, …, H, W, 3] among those that the method makes.
     """
-    config, method = run.config, run.method
-    images = run.images(split)
-    records = np.arange(min(count, len(images)))
-    read = ReadBatch(images, method.draw, config.seed, True, config.data.random_crop)
-    batch = read(Step(0, records, np.ones(len(records), bool)))
-
-    @jax.jit
-    def make(batch: Any) -> Any:
-        return method.inputs(batch, record_keys(config.seed, 0, batch["record"]), train=True)
-
-    with jax.default_device(jax.local_devices()[0]):  # other processes do not take part
-        inputs = jax.device_get(make(batch))
-    views = _views(inputs, len(records))
+    records = run.records(split)
+    count = min(count, len(records))
+    batch, inputs = training_batch(run, records, 0, count)
+    views = dict(itertools.islice(_views(inputs, count).items(), _MOST))
     groups = []
-    for index in records:
+    for index in range(count):
         image, label = batch["image"][index], int(batch["label"][index])
-        name = run.class_names[label] if 0 <= label < len(run.class_names) else "image"
+        name = _class_name(run, label) or "image"
         shown = [
-            Thumbnail(to_uint8(view[index], method), caption) for caption, view in views.items()
+            Thumbnail(to_uint8(view[index], run.method), caption) for caption, view in views.items()
         ]
         if len(shown) == 1 and _same(shown[0].pixels, image):
             groups.append([Thumbnail(image, name)])
@@ -48,6 +127,10 @@ def sheet(run: Run, split: str, count: int = 6) -> Sheet:
             groups.append([Thumbnail(image, name), *shown])
     note = "The first images for validation, and what the network gets of them in training."
     return Sheet("What the network sees", note, groups)
+
+
+def _class_name(run: Run, label: int) -> str:
+    return run.class_names[label] if 0 <= label < len(run.class_names) else ""
 
 
 def _views(inputs: Any, count: int) -> dict[str, np.ndarray]:
@@ -64,7 +147,7 @@ def _views(inputs: Any, count: int) -> dict[str, np.ndarray]:
             number = str(view + 1) if flat.shape[1] > 1 else ""
             caption = " ".join(part for part in (name or "input", number) if part)
             found[caption] = flat[:, view].astype(np.float32)
-    return dict(list(found.items())[:_MOST])
+    return found
 
 
 def _is_image(leaf: np.ndarray, count: int) -> bool:
