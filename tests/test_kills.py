@@ -21,7 +21,7 @@ def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
     rng = random.Random(0)
     for number, writing in (
         (signal.SIGTERM, False), (signal.SIGKILL, True), (signal.SIGINT, True),
-        (signal.SIGKILL, False),
+        (signal.SIGKILL, False), (signal.SIGKILL, True),
     ):  # fmt: skip
         result = kills.kill(arguments, folder, number, rng.random() / 4, writing)
         for _ in range(3 if writing and number == signal.SIGKILL else 0):
