@@ -1,4 +1,4 @@
-"""Squares of one size out of images of any size: cut out of them, or whole images squashed."""
+"""Decodes images to squares of one size: a square is cut out, or the whole image is squashed."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def solarize(image: jax.Array, threshold: float = 0.5) -> jax.Array:
 def jitter(
     image: jax.Array, operations: Sequence[str], order: jax.Array, amounts: jax.Array
 ) -> jax.Array:
-    """Applies brightness, contrast, saturation and hue, or some of them, in any order.
+    """Applies any of brightness, contrast, saturation and hue, in any order.
 
     A CPU computes one operation at each place. Under vmap, a `switch` would run all of them.
     Brightness, contrast and saturation are therefore one formula with different constants, so that
