@@ -1,9 +1,9 @@
 """ssljax: self-supervised pretraining of image models in JAX and Flax.
 
-The functions `prepare`, `train`, `evaluate` and `features` do what the commands of these names do,
-and `load_run` loads a trained model. `load_config` reads a config file; config files themselves use
-`train_config` and `study_config`. The commands are modules, such as `python -m ssljax.train`;
-`python -m ssljax` lists them.
+The functions `prepare`, `train`, `evaluate`, `probe` and `features` do what the commands of these
+names do, and `load_run` loads a trained model. `load_config` reads a config file; config files
+themselves use `train_config` and `study_config`. The commands are modules, such as
+`python -m ssljax.train`; `python -m ssljax` lists them.
 
 Importing ssljax imports nothing else and changes nothing in the process.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ssljax.evaluate import evaluate
     from ssljax.features import features, write_features
     from ssljax.prepare import prepare
+    from ssljax.probe import probe
     from ssljax.runs.config import train_config
     from ssljax.runs.config_flags import load_config
     from ssljax.runs.trained_model import TrainedModel, load_run
@@ -34,6 +35,7 @@ __all__ = [
     "load_config",
     "load_run",
     "prepare",
+    "probe",
     "setting_config",
     "study_config",
     "train",
@@ -48,6 +50,7 @@ _MODULES = {
     "load_config": "ssljax.runs.config_flags",
     "load_run": "ssljax.runs.trained_model",
     "prepare": "ssljax.prepare",
+    "probe": "ssljax.probe",
     "setting_config": "ssljax.studies.config",
     "study_config": "ssljax.studies.config",
     "train": "ssljax.train",

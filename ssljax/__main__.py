@@ -13,6 +13,7 @@ COMMANDS = {
     "preview": "shows what the network will see, without training",
     "train": "trains a run, or continues it",
     "evaluate": "evaluates a checkpoint on a split",
+    "probe": "measures what the features of a run are worth",
     "study": "runs pretext tasks and the arms that start from them, and writes a report",
     "predict": "names what is in images",
     "features": "writes the features of images",

@@ -1,4 +1,4 @@
-"""Independent implementations to compare with: PyTorch, torchvision, timm, lightly.
+"""Independent implementations to compare with: PyTorch, torchvision, timm, lightly, scikit-learn.
 
 They come with the extra `reference`, as does selenium, which opens pages in Chromium. Tests that
 need them have the marker `reference` and are skipped without them, unless
@@ -21,7 +21,11 @@ def load(name: str) -> Any:
     try:
         if name.partition(".")[0] in ("torchvision", "timm", "lightly"):
             _let_torchvision_import()
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        if name == "torch":
+            # Tests run beside each other; the networks are too small for several threads.
+            module.set_num_threads(1)
+        return module
     except ImportError:
         if os.environ.get("SSLJAX_REFERENCES") == "required":
             raise

@@ -1,0 +1,1 @@
+"""Probes measure what a backbone's features are worth, without changing the backbone."""

@@ -1,0 +1,76 @@
+"""The same network with weights that were never trained: the floor of every comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.data import pipeline
+from ssljax.data.image_source import ImageSource
+from ssljax.devices.parallelism import Parallelism
+from ssljax.models.batch_norm import COLLECTION, BatchNorm
+from ssljax.models.network import Network, variables
+from ssljax.runs.trained_model import TrainedModel
+
+_PART = "backbone"
+
+
+def with_random_weights(model: TrainedModel, seed: int, images: ImageSource) -> TrainedModel:
+    """A model of the same run with new weights.
+
+    The running statistics of batch normalisation are those of one pass over images: the mean of
+    the statistics of its batches. New ones (mean 0, variance 1) would say less about the network
+    than about its depth.
+
+    Args:
+      model: of any run.
+      seed: of the weights.
+      images: such as the training images.
+    """
+    config = model.run.config.copy_and_resolve_references()
+    config.seed = seed
+    run = dataclasses.replace(model.run, config=config)
+    params, stats = jax.jit(run.initial_variables)()
+    if _PART in stats:
+        stats[_PART] = _one_pass(model, params, stats, images)
+    parts = {"params": params, "stats": stats, "teacher": {}, "memory": {}}
+    return TrainedModel(run, parts, "random", 0)
+
+
+def _one_pass(model: TrainedModel, params: Any, stats: Any, images: ImageSource) -> Any:
+    """The mean statistics of the batches of images, by layer of the backbone."""
+    run = model.run
+    network = run.network.clone(batch_statistics=(_PART,))
+
+    def step(weights: Any, batch: Any) -> tuple[Any, Any]:
+        inputs = run.method.normalize(batch["image"])
+        given = variables(*weights)
+        _, changed = network.apply(given, inputs, method=Network.backbone, mutable=[COLLECTION])
+        return changed[COLLECTION][_PART], {}
+
+    rows = run.evaluation_rows() * len(model.devices)
+    parallelism = Parallelism("jit", rows, devices=model.devices)
+    compiled = parallelism.evaluation_step(step)
+    # From zeros, one step of the running mean is a known share of the batch's statistics.
+    share = 1 - BatchNorm.momentum
+    nothing = jax.tree.map(jnp.zeros_like, stats)
+    weights = jax.device_put((params, nothing), parallelism.replicated())
+    total, count = nothing[_PART], 0
+    batches = pipeline.batches(
+        images,
+        lambda rng: {},
+        batch_size=rows,
+        epochs=1,
+        seed=0,
+        train=False,
+        threads=run.config.data.threads,
+        workers=run.config.data.workers,
+    )
+    for batch in batches:
+        found, _ = jax.device_get(compiled(weights, parallelism.put({"image": batch["image"]})))
+        total = jax.tree.map(lambda old, new: old + new / share, total, found)
+        count += 1
+    return jax.tree.map(lambda x: x / count, total)
