@@ -53,7 +53,8 @@ def pretexts(results: dict[str, Any]) -> list[str]:
             for run in pretext["curves"]:
                 epochs = run["epochs"]
                 lines.append(Curve("validation", epochs, run["validation"][key], index))
-                lines.append(Curve("training", epochs, run["training"][key], index, True))
+                if key in run["training"]:
+                    lines.append(Curve("training", epochs, run["training"][key], index, True))
             title = f"{name}: {label(key)}"
             figures.append(curves.draw(lines, title, "", chance=pretext["chance"].get(key)))
     return figures

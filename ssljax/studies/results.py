@@ -130,7 +130,12 @@ def _curve(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, An
     return {
         "epochs": [row["epoch"] for row in rows],
         "validation": {name: [row[name] for row in rows] for name in names},
-        "training": {name: [row[f"train_{name}"] for row in rows] for name in names},
+        # Some metrics are measured only when validating.
+        "training": {
+            name: [row[f"train_{name}"] for row in rows]
+            for name in names
+            if all(f"train_{name}" in row for row in rows)
+        },
     }
 
 

@@ -1,0 +1,69 @@
+"""Another method in the place of the slides' puzzle, on a generated DeepFashion folder."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+from ssljax import study
+from ssljax.models.torch import state_dict_files
+from ssljax.models.torch.layouts import ALEXNET
+from ssljax.settings import config_files
+from ssljax.settings.errors import InputError
+from ssljax.studies.results import chosen
+from tests.conftest import REPOSITORY
+from tests.deep_fashion_folder import prepare_deep_fashion, write_folder
+from tests.networks import Classifier
+
+STUDY = f"{REPOSITORY}/configs/study.py"
+
+
+def test_simclr_with_random_and_imagenet_weights_beside_it(tmp_path):
+    """The full-size settings but for the width, the image and the length of the training."""
+    pytest.importorskip("safetensors", reason="needs the extra `safetensors`")
+    write_folder(tmp_path / "source")
+    prepare_deep_fashion("slides", str(tmp_path / "source"), str(tmp_path / "d"))
+    params = jax.device_get(Classifier(1000, width=1 / 16).init())
+    weights = tmp_path / "imagenet.safetensors"
+    state_dict_files.write(weights, ALEXNET.write(params), {})
+
+    config = config_files.load(f"{STUDY}:pretext=simclr")
+    config.weights_file = str(weights)
+    for run in (config.pretexts.simclr, config.classification):
+        run.data.data_dir, run.data.image_size, run.model.width = str(tmp_path / "d"), 64, 1 / 16
+        run.batch_size, run.epochs = 8, 1
+    config.pretexts.simclr.schedule.warmup_epochs = 0.5
+    config.pretexts.simclr.validate_every_epochs = 1
+    results = study.study(config.lock(), tmp_path / "study")
+    assert set(results["arms"]) == {"random", "simclr", "imagenet"}
+    for name, arm in results["arms"].items():
+        assert 0 <= chosen(arm)["mean"]["top1"] <= 1, name
+    text = (tmp_path / "study/report.html").read_text()
+    assert "simclr" in text
+    said = (tmp_path / "study/seed-0/arm-simclr/init.json").read_text()
+    assert str(tmp_path / "study/seed-0/pretext-simclr") in said
+    assert "backbone/conv5/kernel" in said
+
+
+def test_another_network_for_all_arms():
+    config = config_files.load(f"{STUDY}:model=resnet50,pretext=simclr")
+    assert {config.pretexts.simclr.model.name, config.classification.model.name} == {"resnet50"}
+    assert config.pretexts.simclr.data.train_split == "pretext_train"
+    assert {arm.init_layers for arm in config.arms.values() if arm.start != "random"} == {
+        "backbone"
+    }
+    assert config.arms.simclr.published == ""
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("simclr", "'simclr' is not PART=NAME"),
+        ("pretext=simclx", "method=simclx: unknown; did you mean 'simclr'"),
+        ("pretext=simclr,model=resnet5", "model=resnet5: unknown; did you mean 'resnet50'"),
+        ("model=resnet50", "the slides' puzzles are for alexnet; add pretext=NAME"),
+    ],
+)
+def test_mistakes_in_the_choice_are_named(choice, said):
+    with pytest.raises(InputError, match=said):
+        config_files.load(f"{STUDY}:{choice}")
