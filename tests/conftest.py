@@ -6,11 +6,10 @@ import os
 import pathlib
 import tempfile
 
+from tests.fast_compilation import FLAGS
+
 # Four devices in one process; commands that tests start as processes of their own see one.
-# Compiling takes most of the time of tests, and less without LLVM's optimisations.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-)
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=4 {FLAGS}"
 
 # Many tests compile the same tiny networks, also in processes of their own, such as pytest-xdist's.
 if "PYTEST_XDIST_WORKER" not in os.environ:

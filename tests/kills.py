@@ -24,13 +24,14 @@ from typing import Any
 import numpy as np
 
 from ssljax.runs.metrics_log import read_metrics
+from tests.fast_compilation import FLAGS
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 # Two devices of the CPU, whatever its cores.
 ENVIRONMENT = {
     **os.environ,
     "JAX_NUM_CPU_DEVICES": "2",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles in less time
+    "XLA_FLAGS": FLAGS,
 }
 ITEMS = ("params", "stats", "teacher", "memory", "optimizer")
 TIMED = re.compile("images_per_second|input_wait")
