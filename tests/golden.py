@@ -22,15 +22,17 @@ FOLDER = REPOSITORY / "tests" / "golden"
 PRETRAIN = [
     f"pretrain.py:method={method},data={data}"
     for method, data in itertools.product(
-        ("jigsaw", "rotation", "classification"),
+        ("jigsaw", "rotation", "simclr", "classification"),
         ("fashion_mnist_10k", "fashion_mnist", "deep_fashion"),
     )
 ] + [
     "pretrain.py:method=classification,model=resnet50,data=deep_fashion",
     "pretrain.py:method=jigsaw,model=resnet18",
+    "pretrain.py:method=simclr,model=resnet18",
 ]
 CONFIGS = [
-    "jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py", "quickstart.py",
+    "jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py",
+    "study.py:pretext=simclr", "study.py:pretext=simclr,model=resnet50", "quickstart.py",
     "fashion_mnist.py", "fashion_mnist.py:few_labels", "large_batch.py:64", "large_batch.py:1024",
     "large_batch.py:1024_unscaled", *PRETRAIN,
 ]  # fmt: skip

@@ -25,11 +25,13 @@ from ssljax.training.loop import train
 from ssljax.training.run_step import make_run_step
 from ssljax.training.step import make_evaluation_step, make_train_step
 from tests.conftest import REPOSITORY
+from tests.fast_compilation import FLAGS
 from tests.kills import same
 from tests.plain_sgd import assert_same, run_sgd
 
 ALL = sorted({*METHODS, "follow"})
-FLAGS = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+# With losses per example, over the batch, and with a teacher and a memory.
+ONE_OF_EACH_KIND = ("classification", "follow", "moco_v2", "simclr", "swav")
 
 
 @pytest.fixture(scope="module")
@@ -46,34 +48,39 @@ def small(make_config):
 
 @pytest.fixture(scope="module")
 def references(small):
-    """Twenty steps of each method on one device."""
+    """Ten steps of each method on one device."""
     found = {}
 
     def reference(method):
         if method not in found:
-            found[method] = run_sgd(small(method), "jit", 1)
+            evaluates = method in ONE_OF_EACH_KIND
+            found[method] = run_sgd(small(method), "jit", 1, evaluates=evaluates)
         return found[method]
 
     return reference
 
 
-@pytest.mark.parametrize("method", ALL)
-@pytest.mark.parametrize(("mode", "count"), [("jit", 2), ("jit", 4), ("pmap", 2)])
+@pytest.mark.parametrize(
+    ("method", "mode", "count"),
+    [(method, "jit", 4) for method in ALL]
+    + [(method, mode, 2) for method in ONE_OF_EACH_KIND[:3] for mode in ("jit", "pmap")],
+)
 def test_devices_compute_together_what_one_does(small, references, method, mode, count):
     expected = references(method)
     assert expected["gradient_norm"] > 1e-3  # so there is something to compare
-    assert_same(run_sgd(small(method), mode, count), expected)
+    evaluates = method in ONE_OF_EACH_KIND
+    assert_same(run_sgd(small(method), mode, count, evaluates=evaluates), expected)
 
 
 def test_two_processes_of_two_devices(references, data_dir, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    environment = {**os.environ, "XLA_FLAGS": FLAGS}
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {FLAGS}"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.plain_sgd", str(index), "2", port, data_dir,
-             str(tmp_path), *ALL],
+             str(tmp_path), *ONE_OF_EACH_KIND],
             cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True,
         )
         for index in range(2)
@@ -81,11 +88,12 @@ def test_two_processes_of_two_devices(references, data_dir, tmp_path):
     for process in processes:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-    for method in ALL:
+    for method in ONE_OF_EACH_KIND:
         results = [dict(np.load(tmp_path / f"{method}-{index}.npz")) for index in range(2)]
-        outputs = np.concatenate([got.pop("outputs") for got in results])
+        names = [name for name in results[0] if name.startswith("outputs")]
+        whole = {name: np.concatenate([got[name] for got in results]) for name in names}
         for got in results:
-            assert_same({**got, "outputs": outputs}, references(method))
+            assert_same({**got, **whole}, references(method))
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -152,11 +160,9 @@ def test_masked_examples_change_neither_loss_nor_gradient(small, method):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].has_teacher])
 def test_the_teacher_gets_no_gradient(small, method):
     run, batch = one_batch(small(method))
-    if not run.method.has_teacher:
-        return
     state = make_run_step(run, 7, jax.devices()[:1]).new_state()
     evaluate = make_evaluation_step(run)
 
@@ -188,38 +194,35 @@ def test_the_teacher_follows_and_keeps_its_own_statistics(small):
     assert not np.asarray(after.memory["queue"])[32:].any()
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("method", ALL)
-def test_a_run_that_resumes_equals_one_that_was_not_stopped(small, tmp_path, method):
-    """Its latest checkpoint is removed, so that it continues from the one before."""
+def test_the_loss_falls_on_real_images_and_a_run_that_resumes_equals_one_that_did_not_stop(
+    small, tmp_path, method
+):
+    """The latest checkpoint is removed, so that the run continues from the one before."""
     config = small(method)
-    config.checkpoint_every_steps = 5
+    config.epochs = config.validate_every_epochs = 15
+    config.optimizer.learning_rate, config.optimizer.weight_decay = 1e-2, 0.0
+    config.checkpoint_every_steps = 50
     train(config, tmp_path / "once")
+    losses = [row["loss"] for row in read_metrics(tmp_path / "once") if row["kind"] == "train"]
+    # A queue of random directions, with which MoCo begins, is easy to tell apart from images.
+    assert losses[-1] < 0.92 * max(losses[:6])
     shutil.copytree(tmp_path / "once", tmp_path / "twice")
-    shutil.rmtree(tmp_path / "twice/checkpoints/latest/14")
+    shutil.rmtree(tmp_path / "twice/checkpoints/latest/105")
     train(config, tmp_path / "twice")
     assert same(tmp_path / "twice", tmp_path / "once")
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_the_loss_falls_on_real_images(small, tmp_path, method):
-    config = small(method)
-    config.epochs = config.validate_every_epochs = 15
-    config.optimizer.learning_rate, config.optimizer.weight_decay = 1e-2, 0.0
-    train(config, tmp_path)
-    losses = [row["loss"] for row in read_metrics(tmp_path) if row["kind"] == "train"]
-    assert losses[-1] < 0.9 * losses[0]
-
-
-@pytest.mark.parametrize("method", ALL)
 def test_bfloat16_computes_roughly_the_same(small, method):
-    outputs = []
+    outputs, state = [], None
     for dtype in ("float32", "bfloat16"):
         config = small(method)
         config.model.dtype = dtype
         run, batch = one_batch(config)
-        state = make_run_step(run, 7, jax.devices()[:1]).new_state()
-        assert {leaf.dtype for leaf in jax.tree.leaves(state.weights())} == {np.dtype("float32")}
+        state = state or make_run_step(run, 7, jax.devices()[:1]).new_state()
+        kinds = {leaf.dtype for leaf in jax.tree.leaves(state.weights()) if leaf.ndim}
+        assert kinds == {np.dtype("float32")}
         sums, output = on_one_device(make_evaluation_step(run))(state.weights(), batch)
         assert {leaf.dtype for leaf in jax.tree.leaves((sums, output))} == {np.dtype("float32")}
         outputs.append(output)

@@ -67,7 +67,7 @@ class Launched:
 
 def flags(folder, data_dir):
     return [
-        "--config=tests/tiny.py:jigsaw,small_net",
+        "--config=tests/tiny.py:moco_v2,small_net",
         f"--workdir={folder}",
         f"--config.data.data_dir={data_dir}",
         "--config.epochs=4",

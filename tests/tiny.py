@@ -11,7 +11,19 @@ from ssljax import train_config
 OPTIONS = {
     "jigsaw": {"grid": 2, "gap": 2},
     "simclr": {"views": "simclr_small_one_channel", "temperature": 0.5},
-}
+    "moco": {"temperature": 0.2, "views": "byol_small_one_channel", "hidden": 16, "projection": 8},
+    "moco_v2": {"views": "moco_v2_small_one_channel", "hidden": 16, "projection": 8, "queue": 64,
+                "group": 8, "momentum": 0.9},
+    "byol": {"views": "byol_small_one_channel", "hidden": 16, "projection": 8, "momentum": 0.9},
+    "simsiam": {"views": "moco_v2_small_one_channel", "projection": 16, "hidden": 8},
+    "barlow_twins": {"views": "byol_small_one_channel", "projection": 16},
+    "vicreg": {"views": "vicreg_small_one_channel", "projection": 16},
+    "swav": {"views": "swav_small_one_channel", "prototypes": 12, "hidden": 16, "projection": 8,
+             "queue": 64, "freeze_prototypes": 0.5},
+    "dino": {"views": "dino_one_channel", "prototypes": 12, "hidden": 16, "bottleneck": 8,
+             "freeze_prototypes": 0.5, "momentum": 0.9, "temperature_warmup": 0.5,
+             "batch_norm": True},
+}  # fmt: skip
 
 
 def get_config(choice: str = "jigsaw") -> ConfigDict:

@@ -5,19 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ssljax.methods.barlow_twins import BarlowTwins
+from ssljax.methods.byol import BYOL
 from ssljax.methods.classification import Classification
+from ssljax.methods.dino import DINO
 from ssljax.methods.jigsaw import Jigsaw
 from ssljax.methods.method import DataSpec, Method
+from ssljax.methods.moco import MoCo, MoCoV2
 from ssljax.methods.rotation import Rotation
 from ssljax.methods.simclr import SimCLR
+from ssljax.methods.simsiam import SimSiam
+from ssljax.methods.swav import SwAV
+from ssljax.methods.vicreg import VICReg
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.options import check_group, defaults
 
 METHODS: dict[str, type[Method]] = {
+    "barlow_twins": BarlowTwins,
+    "byol": BYOL,
     "classification": Classification,
+    "dino": DINO,
     "jigsaw": Jigsaw,
+    "moco": MoCo,
+    "moco_v2": MoCoV2,
     "rotation": Rotation,
     "simclr": SimCLR,
+    "simsiam": SimSiam,
+    "swav": SwAV,
+    "vicreg": VICReg,
 }
 
 

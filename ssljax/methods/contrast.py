@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ssljax.models import collectives
 
@@ -29,7 +30,7 @@ def nt_xent(embeddings: jax.Array, temperature: float) -> tuple[jax.Array, jax.A
     count, views, width = embeddings.shape
     anchors = embeddings.reshape(-1, width)
     others = collectives.gather(embeddings).reshape(-1, width)
-    own = collectives.device_index() * count * views + jnp.arange(count * views)
+    own = own_places(count * views)
     positive = own ^ 1  # the views of an image are next to each other
     logits = anchors @ others.T / temperature
     logits = jnp.where(jnp.arange(len(others)) == own[:, None], -jnp.inf, logits)
@@ -37,6 +38,33 @@ def nt_xent(embeddings: jax.Array, temperature: float) -> tuple[jax.Array, jax.A
     losses = jax.nn.logsumexp(logits, axis=1) - of_positive
     found = (logits.argmax(axis=1) == positive).astype(jnp.float32)
     return losses.reshape(count, views).mean(axis=1), found.reshape(count, views).mean(axis=1)
+
+
+def info_nce(
+    queries: jax.Array, keys: jax.Array, positives: jax.Array, temperature: float
+) -> tuple[jax.Array, jax.Array]:
+    """The cross entropy of finding each query's key among all keys by their similarity.
+
+    Source: van den Oord et al. (2018), "Representation Learning with Contrastive Predictive
+    Coding", equation 4, with cosine similarities.
+
+    Args:
+      queries: float32[b, D], of length 1.
+      keys: float32[N, D], of length 1.
+      positives: int32[b], the place of each query's key.
+      temperature: divides the similarities.
+
+    Returns:
+      float32[b], in nats, and float32[b], 1 where the positive is the most similar key.
+    """
+    logits = queries @ keys.T / temperature
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, positives)
+    return losses, (logits.argmax(axis=1) == positives).astype(jnp.float32)
+
+
+def own_places(count: int) -> jax.Array:
+    """int32[count]: the places of this device's examples in the batch of all devices."""
+    return collectives.device_index() * count + jnp.arange(count)
 
 
 def normalize(embeddings: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.methods.parameter_groups import ParameterGroup
+from ssljax.settings.errors import InputError
 
 Tree = Any  # nested dicts, tuples or arrays; each leaf of inputs and outputs has shape [B, …]
 Batch = dict[str, jax.Array]
@@ -29,6 +30,7 @@ class Context(NamedTuple):
       targets: from `Method.targets`, without gradient; None if there is no teacher.
       memory: from `Method.first_memory` or the last `Method.remember`; {} for most methods.
       progress: float32[], the share of training that is done.
+      params: the network's parameters by part, without gradient.
     """
 
     batch: Batch
@@ -36,6 +38,7 @@ class Context(NamedTuple):
     targets: Tree
     memory: Tree
     progress: jax.Array
+    params: Tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +171,27 @@ class Method(abc.ABC):
         A metric is Σ values / Σ weights over the examples, then the mean over those of its K
         entries that have any weight.
         """
+
+    def diagnostics(self, outputs: Tree, context: Context) -> Metrics:
+        """Metrics that are computed only when validating or evaluating, since they take long."""
+        return {}
+
+    def concerns(self, metrics: Mapping[str, float]) -> list[str]:
+        """What is said after a validation whose metrics show that training goes wrong."""
+        return []
+
+    def constrain(self, params: Tree) -> Tree:
+        """The parameters after a step of the optimiser, such as with norms that must stay 1."""
+        return params
+
+    def check_batch(self, batch_size: int) -> None:
+        """Checks the global batch size before anything is built.
+
+        Raises:
+          InputError: the batch is too small, or does not fit other options.
+        """
+        if self.couples_examples and batch_size < 2:
+            raise InputError("batch_size must be >= 2: the method compares the images of a batch")
 
     def chance(self, labels: np.ndarray) -> dict[str, float]:
         """What guessing without looking at the image reaches, by metric.

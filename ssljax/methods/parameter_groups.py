@@ -19,8 +19,11 @@ class ParameterGroup:
       learning_rate: multiplies the learning rate; a function is given the number of epochs done,
         float32[].
       weight_decay: multiplies the weight decay.
+      scheduled: the learning rate follows the schedule; otherwise it stays what it is for the
+        batch size, without warm-up or decay.
     """
 
     pattern: str
     learning_rate: float | Callable[[jax.Array], jax.Array] = 1.0
     weight_decay: float = 1.0
+    scheduled: bool = True

@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.methods.contrast import nt_xent
+from ssljax.methods.embeddings import JointEmbedding
 from ssljax.methods.method import Context, Metrics
-from ssljax.methods.view_method import ViewMethod
 from ssljax.models.heads import MLP
 from ssljax.settings.options import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SimCLR(ViewMethod):
+class SimCLR(JointEmbedding):
     """Two views of each image; the loss is over the batch of all devices."""
 
     temperature: float = option(0.1, "divides the cosine similarities", above=0)
@@ -32,6 +32,9 @@ class SimCLR(ViewMethod):
     views: str = option("simclr", "recipe of the views, see docs/views.md")
 
     couples_examples: ClassVar[bool] = True
+    collapse_reasons: ClassVar[str] = (
+        "the learning rate is too high, or method.temperature is too high for the batch"
+    )
 
     def heads(self) -> dict[str, functools.partial[MLP]]:
         """Two dense layers without biases, each with batch normalisation (the authors' code)."""
@@ -40,6 +43,7 @@ class SimCLR(ViewMethod):
                 MLP,
                 sizes=(self.hidden, self.projection),
                 use_bias=False,
+                output_bias=False,
                 output_norm=True,
                 output_shift=False,
             )
@@ -49,7 +53,14 @@ class SimCLR(ViewMethod):
         """float32[B]: NT-Xent in nats, the mean over an image's two views."""
         return nt_xent(outputs, self.temperature)[0]
 
+    def embeddings(self, outputs: jax.Array, context: Context) -> jax.Array:
+        """float32[B, 2, D]: the outputs themselves."""
+        return outputs
+
     def metrics(self, outputs: jax.Array, context: Context) -> Metrics:
         """accuracy: the share of views that are most similar to the other view of their image."""
         found = nt_xent(outputs, self.temperature)[1]
-        return {"accuracy": (found, jnp.ones_like(found))}
+        return {
+            "accuracy": (found, jnp.ones_like(found)),
+            **super().metrics(outputs, context),
+        }

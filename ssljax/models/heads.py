@@ -35,7 +35,10 @@ class MLP(Part):
 
     Attributes:
       sizes: outputs of the layers; 0 is the number of the head's inputs.
-      use_bias: the dense layers have biases.
+      use_bias: the dense layers but the last have biases.
+      output_bias: the last dense layer has a bias.
+      norm: there is batch normalisation between them.
+      gelu: GELU instead of ReLU.
       output_norm: the last layer has batch normalisation, too.
       output_scale: that has a learned scale.
       output_shift: that has a learned bias.
@@ -43,6 +46,9 @@ class MLP(Part):
 
     sizes: tuple[int, ...] = ()
     use_bias: bool = True
+    output_bias: bool = True
+    norm: bool = True
+    gelu: bool = False
     output_norm: bool = False
     output_scale: bool = True
     output_shift: bool = True
@@ -56,13 +62,13 @@ class MLP(Part):
             kernel_init, bias_init = initializers(self.initializer, x.shape[-1])
             x = nn.Dense(
                 size or inputs,
-                use_bias=self.use_bias,
+                use_bias=self.use_bias if index < last else self.output_bias,
                 dtype=self.dtype,
                 kernel_init=kernel_init,
                 bias_init=bias_init,
                 name=f"dense{index + 1}",
             )(x)
-            if index < last or self.output_norm:
+            if self.norm if index < last else self.output_norm:
                 x = BatchNorm(
                     self.batch_statistics,
                     use_scale=index < last or self.output_scale,
@@ -71,5 +77,34 @@ class MLP(Part):
                     name=f"norm{index + 1}",
                 )(x)
             if index < last:
-                x = nn.relu(x)
+                x = nn.gelu(x, approximate=False) if self.gelu else nn.relu(x)
         return x.astype(jnp.float32)
+
+
+class Prototypes(Part):
+    """Cosines between embeddings and learned directions, without biases.
+
+    Attributes:
+      count: of the prototypes.
+      normalize: divide the kernel by its norms when it is used. Otherwise the method keeps the
+        norms at 1, see `Method.constrain`.
+    """
+
+    count: int = 0
+    normalize: bool = False
+
+    @nn.compact
+    def __call__(self, embeddings: jax.Array) -> jax.Array:
+        """float32[…, D], of length 1, to float32[…, count]."""
+        kernel_init, _ = initializers(self.initializer, embeddings.shape[-1])
+
+        def directions(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+            return unit_columns(kernel_init(key, shape, jnp.float32))
+
+        kernel = self.param("kernel", directions, (embeddings.shape[-1], self.count))
+        return embeddings.astype(jnp.float32) @ (unit_columns(kernel) if self.normalize else kernel)
+
+
+def unit_columns(kernel: jax.Array) -> jax.Array:
+    """float32[D, K] with columns of length 1."""
+    return kernel * jax.lax.rsqrt(jnp.maximum(jnp.sum(kernel**2, axis=0), 1e-24))

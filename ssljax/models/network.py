@@ -40,29 +40,32 @@ class Network(nn.Module):
     def _part(self, name: str, make: Callable[..., Any]) -> Any:
         return make(name=name, batch_statistics=name in self.batch_statistics)
 
-    def backbone(self, images: jax.Array) -> jax.Array:
+    def backbone(self, images: jax.Array, view: int = 0) -> jax.Array:
         """Features of images.
 
         Args:
           images: float32[B, H, W, 3], or with views in between, float32[B, V, …, H, W, 3].
+          view: the number of the views of an image that earlier calls had, so that dropout differs.
 
         Returns:
           [B, D] or [B, V, …, D].
         """
         views = images.shape[1:-3]
         flat = images.reshape(-1, *images.shape[-3:])
-        features = self._backbone(flat, self._view_keys(views))
+        features = self._backbone(flat, self._view_keys(views, view))
         return features.reshape(images.shape[0], *views, features.shape[-1])
 
     def layers(self, images: jax.Array) -> dict[str, jax.Array]:
         """The outputs of the backbone's layers by name, for float32[B, H, W, 3] images."""
         return self._backbone.layers(images)
 
-    def _view_keys(self, views: tuple[int, ...]) -> jax.Array | None:
+    def _view_keys(self, views: tuple[int, ...], first: int) -> jax.Array | None:
         """A key for each image: those of the records, or ones derived from them for each view."""
         if not self.has_variable(_KEYS, "records"):
             return None
         keys: jax.Array = self.get_variable(_KEYS, "records")
+        if first:
+            keys = streams.fold_in(keys, streams.LATER_VIEWS + first)
         for count in views:
             keys = streams.fold_in(keys[..., None], jax.numpy.arange(count))
         return keys.reshape(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -103,16 +104,30 @@ class Run:
         Returns:
           Nested dicts by part; the statistics are {} if the network has none.
         """
-        batch = {name: jnp.zeros(shape, dtype) for name, (shape, dtype) in self.layout(1).items()}
-        keys = record_keys(self.config.seed, None, batch["record"])
-        inputs = self.method.inputs(batch, keys, train=True)
+        inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._input_shapes)
         key = jax.random.key(self.config.seed)
         created = self.network.init(key, inputs, method=self.method.outputs)
         return created["params"], created.get(COLLECTION, {})
 
     def variable_shapes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """`initial_variables` as `jax.ShapeDtypeStruct`s."""
+        return self._variable_shapes
+
+    @functools.cached_property
+    def _variable_shapes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return jax.eval_shape(self.initial_variables)
+
+    @functools.cached_property
+    def _input_shapes(self) -> Any:
+        """The network's inputs for one example, as `jax.ShapeDtypeStruct`s."""
+
+        def inputs() -> Any:
+            layout = self.layout(1).items()
+            batch = {name: jnp.zeros(shape, dtype) for name, (shape, dtype) in layout}
+            keys = record_keys(self.config.seed, None, batch["record"])
+            return self.method.inputs(batch, keys, train=True)
+
+        return jax.eval_shape(inputs)
 
 
 def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:

@@ -31,7 +31,7 @@ from ssljax.runs.folder import recorded_config
 from ssljax.runs.run import Run, open_run
 from ssljax.settings.errors import Diverged, Interrupted, ProcessLost, TrainingFailed
 from ssljax.training.profile import Profile
-from ssljax.training.progress import duration, opening
+from ssljax.training.progress import duration, opening, say_concerns
 from ssljax.training.run_step import make_run_step
 from ssljax.training.start import start
 from ssljax.training.training_log import TrainingLog
@@ -172,6 +172,7 @@ def train(
                 metrics = evaluator.metrics(state.weights(), stop_if_interrupted)
                 if not log.validated(step):
                     log.validation(step, metrics)
+                    say_concerns(folder.name, method, metrics, step / total_steps)
                 if best_is_missing():
                     description = {**metadata(), "validation": metrics}
                     checkpoints.save(BEST, step, state.weights(), description)

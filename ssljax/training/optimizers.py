@@ -31,7 +31,7 @@ def make_optimizer(
     settings = config.optimizer
     decays = _weight_decays(config, steps_per_epoch, groups)
     rates = [
-        *_learning_rate_factors(steps_per_epoch, groups),
+        *_learning_rate_factors(config, steps_per_epoch, groups),
         optax.scale_by_learning_rate(schedules.learning_rate(config, steps_per_epoch)),
     ]
     scaling = optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
@@ -95,17 +95,25 @@ def _weight_decays(
 
 
 def _learning_rate_factors(
-    steps_per_epoch: int, groups: Sequence[ParameterGroup]
+    config: ConfigDict, steps_per_epoch: int, groups: Sequence[ParameterGroup]
 ) -> list[optax.GradientTransformation]:
     """Multiplies the updates of each group by its factor."""
+    schedule = schedules.learning_rate(config, steps_per_epoch)
+    value = schedules.scaled_learning_rate(config.optimizer, config.batch_size)
 
     def scale(index: int, group: ParameterGroup) -> optax.GradientTransformation:
         factor = group.learning_rate
-        if callable(factor):
-            of_epochs = factor
-            scaling = optax.scale_by_schedule(
-                lambda step: of_epochs(jnp.asarray(step, jnp.float32) / steps_per_epoch)
-            )
+
+        def of_step(step: jax.Array) -> jax.Array:
+            epochs = jnp.asarray(step, jnp.float32) / steps_per_epoch
+            own = factor(epochs) if callable(factor) else factor
+            # All updates are multiplied by the schedule after this.
+            if not group.scheduled:
+                own = own * value / jnp.maximum(schedule(step), 1e-30)
+            return jnp.asarray(own)
+
+        if callable(factor) or not group.scheduled:
+            scaling = optax.scale_by_schedule(of_step)
         else:
             scaling = optax.scale(factor)
         return optax.masked(

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 
 import jax
 
 from ssljax.data.records import Records
 from ssljax.devices.processes import is_first
+from ssljax.methods.method import Method
 from ssljax.runs.run import Run
 from ssljax.settings.messages import say
 
@@ -28,6 +30,16 @@ def opening(name: str, run: Run, train: Records, validation: Records) -> str:
         f"{devices[0].device_kind}; compiling"
     )
     return "\n".join([*run.method.remarks(train.channels), text])
+
+
+def say_concerns(name: str, method: Method, metrics: Mapping[str, float], progress: float) -> None:
+    """Says what the metrics of a validation show to go wrong.
+
+    The first tenth of training is not judged: networks begin with embeddings that are all similar.
+    """
+    if progress >= 0.1 and is_first():
+        for concern in method.concerns(metrics):
+            say(f"{name}  {concern}")
 
 
 class Progress:

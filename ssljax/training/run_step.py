@@ -85,10 +85,7 @@ def check_batch(run: Run) -> None:
       InputError: the loss compares examples, or the network has batch statistics, and the batch or
         its division does not allow that.
     """
-    if run.method.couples_examples and run.config.batch_size < 2:
-        raise InputError(
-            f"batch_size must be >= 2: {run.config.method.name} compares the examples of a batch"
-        )
+    run.method.check_batch(run.config.batch_size)
     if run.config.gradient_accumulation_steps == 1:
         return
     stats = run.variable_shapes()[1]

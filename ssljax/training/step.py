@@ -61,7 +61,8 @@ def make_train_step(
 
             def mean_loss(params: Any) -> tuple[jax.Array, Any]:
                 outputs, stats = apply(params, state.stats, inputs, keys)
-                context = Context(batch, inputs, targets, state.memory, progress)
+                fixed = jax.lax.stop_gradient(params)
+                context = Context(batch, inputs, targets, state.memory, progress, fixed)
                 losses = jnp.where(batch["mask"], method.loss(outputs, context), 0)
                 return jnp.sum(losses) / count, (outputs, stats, context)
 
@@ -77,7 +78,7 @@ def make_train_step(
             stats, teacher_stats, memory = state.stats, state.teacher.get("stats", {}), state.memory
         gradients, sums = jax.lax.psum(results, AXIS)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = method.constrain(optax.apply_updates(state.params, updates))
         teacher = _follow(method, state.teacher, params, teacher_stats, progress)
         sums |= {"gradient_norm": (optax.tree.norm(gradients), jnp.ones(()))}
         return TrainState(state.step + 1, params, stats, teacher, memory, opt_state), sums
@@ -100,8 +101,9 @@ def make_evaluation_step(run: Run) -> Callable[[Any, Batch], tuple[Sums, Any]]:
         targets, _ = _targets(method, network, weights["teacher"], inputs)
         given = variables(weights["params"], weights["stats"])
         outputs: Any = network.apply(given, inputs, method=method.outputs)
-        context = Context(batch, inputs, targets, weights["memory"], jnp.ones(()))
-        return jax.lax.psum(_sums(method, outputs, context, squares=True), AXIS), outputs
+        memory, params = weights["memory"], weights["params"]
+        context = Context(batch, inputs, targets, memory, jnp.ones(()), params)
+        return jax.lax.psum(_sums(method, outputs, context, evaluating=True), AXIS), outputs
 
     return evaluation_step
 
@@ -136,13 +138,14 @@ def _accumulate(function: Callable[..., Any], arguments: Any, steps: int) -> Any
     return jax.lax.scan(add, zeros, parts)[0]
 
 
-def _sums(method: Method, outputs: Any, context: Context, squares: bool = False) -> Sums:
+def _sums(method: Method, outputs: Any, context: Context, evaluating: bool = False) -> Sums:
     """Loss and metrics summed over this device's examples."""
     mask = context.batch["mask"]
     loss = method.loss(outputs, context)
     metrics: Metrics = {
         "loss": (loss, jnp.ones_like(loss)),
         **method.metrics(outputs, context),
+        **(method.diagnostics(outputs, context) if evaluating else {}),
     }
 
     def total(values: jax.Array) -> jax.Array:
@@ -150,6 +153,7 @@ def _sums(method: Method, outputs: Any, context: Context, squares: bool = False)
         return jnp.sum(jnp.where(counted, values, 0), axis=0)
 
     def terms(value: jax.Array, weight: jax.Array) -> tuple[jax.Array, ...]:
-        return (value, weight, value**2, value * weight, weight**2) if squares else (value, weight)
+        squares = (value**2, value * weight, weight**2)
+        return (value, weight, *squares) if evaluating else (value, weight)
 
     return {name: tuple(map(total, terms(*pair))) for name, pair in metrics.items()}

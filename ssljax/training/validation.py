@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import optax
 
 from ssljax.data import pipeline
 from ssljax.data.image_source import ImageSource
@@ -60,7 +61,7 @@ class Evaluator:
     def metrics(
         self, weights: Mapping[str, Any], stop: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
-        """The loss and the method's metrics over the split.
+        """The loss and the method's metrics over the split, and the teacher's distance.
 
         Args:
           weights: see `batches`.
@@ -70,4 +71,13 @@ class Evaluator:
         for _, sums, _ in self.batches(weights):
             total.add(jax.device_get(sums))
             stop()
-        return total.means()
+        return {**total.means(), **_teacher_distance(weights)}
+
+
+def _teacher_distance(weights: Mapping[str, Any]) -> dict[str, float]:
+    """How far the teacher's parameters are from the trained ones, as a share of their norm."""
+    if not weights["teacher"]:
+        return {}
+    params, followed = weights["params"], weights["teacher"]["params"]
+    difference = jax.tree.map(lambda own, other: own - other, params, followed)
+    return {"teacher_distance": float(optax.tree.norm(difference) / optax.tree.norm(params))}

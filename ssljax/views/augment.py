@@ -138,8 +138,11 @@ def draw(view: View, key: jax.Array, size: jax.Array) -> Draws:
     )
 
 
+@functools.cache
 def augment(view: View, side: int) -> Augment:
     """The function that makes one view of one image.
+
+    It is traced once, though a program has it for each view and each kind of device.
 
     Args:
       view: says how.
@@ -149,6 +152,7 @@ def augment(view: View, side: int) -> Augment:
         name for name, strength in zip(colours.OPERATIONS, view.colour, strict=True) if strength
     )
 
+    @jax.jit
     def make(key: jax.Array, image: jax.Array, size: jax.Array) -> jax.Array:
         draws = draw(view, key, size)
         kernel = blur.gaussian(draws.sigma, blur.kernel_size(side))

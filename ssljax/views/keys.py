@@ -12,6 +12,8 @@ import jax
 # Streams: what a key is used for. Two uses need two streams.
 DROPOUT = 0
 VIEWS = 1
+SHUFFLE = 2
+LATER_VIEWS = 2**16  # + the number of the view, for dropout
 
 
 def record_keys(seed: int, epoch: jax.Array | int | None, record: jax.Array) -> jax.Array:

@@ -85,6 +85,10 @@ _BYOL = (
     View(bicubic=True, colour=(0.4, 0.4, 0.2, 0.1), grey=0.2, blur=0.1, solarize=0.2),
 )
 
+# Chen, Xie and He (2021), "An Empirical Study of Training Self-Supervised Vision Transformers", and
+# the commands for ResNet-50 in CONFIG.md of the official code: BYOL's views, other crops.
+_MOCO_V3 = tuple(dataclasses.replace(view, crop=(0.2, 1.0), bicubic=False) for view in _BYOL)
+
 # Caron et al. (2020), "Unsupervised Learning of Visual Features by Contrasting Cluster
 # Assignments", section 4.1 and the official code.
 _SWAV = View(crop=(0.14, 1.0), colour=(0.8, 0.8, 0.8, 0.2), grey=0.2, blur=0.5)
@@ -107,6 +111,7 @@ _PADDING_CROP = View(crop=None, pad=4)
 _RECIPES: dict[str, Recipe] = {
     "simclr": {"global": Group((_SIMCLR, _SIMCLR))},
     "moco_v2": {"global": Group((_MOCO_V2, _MOCO_V2))},
+    "moco_v3": {"global": Group(_MOCO_V3)},
     "byol": {"global": Group(_BYOL)},
     # Bardes et al. (2022), "VICReg", appendix C.1, and the official code: BYOL's two views.
     "vicreg": {"global": Group(_BYOL)},

@@ -1,0 +1,130 @@
+"""What methods share that compare embeddings of views: how they are made, and if they collapse."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.methods.contrast import normalize
+from ssljax.methods.method import Context, Metrics, Tree
+from ssljax.methods.view_method import ViewMethod
+from ssljax.models import collectives
+
+# Below these, embeddings have collapsed. Those of trained networks vary in many dimensions.
+LEAST_STD, LEAST_RANK = 0.02, 2.0
+_SAMPLE = 256  # images whose embeddings are looked at together
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JointEmbedding(ViewMethod):
+    """A method that brings embeddings of an image's views together.
+
+    It fails if it maps all images to the same embedding, or to a few dimensions. `metrics` and
+    `diagnostics` show that, and `concerns` says it.
+    """
+
+    collapse_reasons: ClassVar[str] = "the learning rate is too high"
+
+    def embeddings(self, outputs: Tree, context: Context) -> jax.Array:
+        """float32[B, V, D], V >= 2: what may collapse."""
+        found: jax.Array = outputs["projections"]
+        return found
+
+    def metrics(self, outputs: Tree, context: Context) -> Metrics:
+        """embedding_std: the standard deviation of the normalised embeddings × √D.
+
+        It is 1 if they are spread evenly over the sphere and 0 if all are equal (Chen and He,
+        2021, "Exploring Simple Siamese Representation Learning", section 4.1).
+        """
+        unit = jax.lax.stop_gradient(normalize(self.embeddings(outputs, context)))
+        counts = context.batch["mask"].astype(jnp.float32)
+        counts /= collectives.mean(counts.mean())
+        mean = collectives.mean(jnp.einsum("b,bvd->vd", counts, unit) / len(unit))
+        squares = jnp.einsum("b,bvd->vd", counts, jnp.square(unit - mean))
+        variance = collectives.mean(squares / len(unit))
+        spread = jnp.sqrt(variance).mean() * math.sqrt(unit.shape[-1])
+        return _of_batch({"embedding_std": spread}, len(unit))
+
+    def diagnostics(self, outputs: Tree, context: Context) -> Metrics:
+        """The shape of the embeddings of up to 256 images of a batch, when validating.
+
+        alignment: the mean squared distance of an image's first two views; uniformity: the
+        logarithm of the mean of exp(-2 × squared distance) over pairs of images (Wang and Isola,
+        2020, "Understanding Contrastive Representation Learning through Alignment and Uniformity
+        on the Hypersphere", section 4.1); rank: the exponential of the entropy of the singular
+        values, an effective number of dimensions (Garrido et al., 2023, "RankMe", equation 1).
+        """
+        own = normalize(self.embeddings(outputs, context))
+        distances = jnp.sum(jnp.square(own[:, 0] - own[:, 1]), axis=-1)
+        some = collectives.gather(own)[:_SAMPLE, 0]
+        count = len(some)
+        similar = jnp.exp(4 * (some @ some.T) - 4)  # the squared distance is 2 - 2 × cosine
+        pairs = (similar.sum() - count) / max(count * (count - 1), 1)
+        values = jnp.linalg.svd(some, compute_uv=False)
+        shares = values / values.sum() + 1e-7
+        rank = jnp.exp(-jnp.sum(shares * jnp.log(shares)))
+        found = {"uniformity": jnp.log(jnp.maximum(pairs, 1e-30)), "rank": rank}
+        return {"alignment": (distances, jnp.ones_like(distances)), **_of_batch(found, len(own))}
+
+    def concerns(self, metrics: Mapping[str, float]) -> list[str]:
+        """Says if the embeddings have collapsed, and what the likely reason is."""
+        spread, rank = metrics["embedding_std"], metrics["rank"]
+        if spread >= LEAST_STD and rank >= LEAST_RANK:
+            return []
+        return [
+            f"the embeddings have collapsed: their effective rank is {rank:.1f}, and embedding_std "
+            f"is {spread:.3f} (1: spread evenly, 0: all equal); likely {self.collapse_reasons}"
+        ]
+
+
+def by_group(net: Any, views: Tree, names: Sequence[str] = ("global", "local")) -> list[jax.Array]:
+    """The features float32[B, V, D] of each group of views, which are computed together.
+
+    Views of one size share their batch statistics, as in the authors' programs with multi-crop.
+
+    Args:
+      net: a `ssljax.models.network.Network`.
+      views: from `ViewMethod.inputs`; an array is the group `global`.
+      names: the groups to compute, if they are there.
+    """
+    groups = views if isinstance(views, Mapping) else {"global": views}
+    first, found = 0, []
+    for name in names:
+        if name in groups:
+            found.append(net.backbone(groups[name], first))
+            first += groups[name].shape[1]
+    return found
+
+
+def _of_batch(values: Mapping[str, jax.Array], count: int) -> Metrics:
+    """Metrics of a whole batch, for each of its examples."""
+    ones = jnp.ones(count)
+    return {name: (value * ones, ones) for name, value in values.items()}
+
+
+def each_view(net: Any, views: jax.Array, heads: Sequence[str]) -> dict[str, jax.Array]:
+    """The outputs of heads, each on those of the one before, for one view after the other.
+
+    Every view is normalised with its own batch statistics, as in the authors' programs of most
+    methods.
+
+    Args:
+      net: a `ssljax.models.network.Network`.
+      views: float32[B, V, S, S, 3].
+      heads: `projector` and perhaps `predictor`.
+
+    Returns:
+      `projections` and perhaps `predictions`, float32[B, V, D].
+    """
+    found: dict[str, list[jax.Array]] = {}
+    for number in range(views.shape[1]):
+        x = net.backbone(views[:, number], number)
+        for head, name in zip(heads, ("projections", "predictions"), strict=False):
+            x = getattr(net, head)(x)
+            found.setdefault(name, []).append(x)
+    return {name: jnp.stack(parts, axis=1) for name, parts in found.items()}
