@@ -15,6 +15,7 @@ ImageNet arm then takes torchvision's weights of that network.
 """
 
 import pathlib
+import runpy
 
 from ml_collections import ConfigDict
 
@@ -83,6 +84,12 @@ def parse(choice: str) -> tuple[str, str]:
             hint = nearest(key, chosen)
             raise InputError(f"configs/study.py: {part!r} is not PART=NAME; {hint}")
         chosen[key] = name
+    tables = runpy.run_path(str(HERE / "pretrain.py"))["TABLES"]
+    known = {"pretext": set(tables["method"]) - {"classification"}, "model": set(tables["model"])}
+    for key, name in chosen.items():
+        if name and name not in known[key]:
+            hint = nearest(name, sorted(known[key]))
+            raise InputError(f"configs/study.py: {key}={name}: unknown; {hint}")
     if chosen["model"] != "alexnet" and not chosen["pretext"]:
         raise InputError("configs/study.py: the slides' puzzles are for alexnet; add pretext=NAME")
     return chosen["pretext"], chosen["model"]

@@ -95,8 +95,9 @@ def _open(
         return ImageSource(records.labelled(), model.run.method.image_size, data.decoding)
 
     found = images(data.train_split), images(data.test_split)
-    check_apart(config, config)  # the bank itself
-    if not random:
+    check_apart(config, config, "which are the probe's images with labels")
+    own = model.run.config.data
+    if not random and (own.dataset, own.train_split) != (data.dataset, data.train_split):
         check_apart(model.run.config, config)
     return *found, len(found[0].records.class_names)
 

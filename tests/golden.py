@@ -30,11 +30,18 @@ PRETRAIN = [
     "pretrain.py:method=jigsaw,model=resnet18",
     "pretrain.py:method=simclr,model=resnet18",
 ]
-CONFIGS = [
+STEPPED = [  # a test takes one step of each
     "jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py",
     "study.py:pretext=simclr", "study.py:pretext=simclr,model=resnet50", "quickstart.py",
     "fashion_mnist.py", "fashion_mnist.py:few_labels", "large_batch.py:64", "large_batch.py:1024",
     "large_batch.py:1024_unscaled", *PRETRAIN,
+]  # fmt: skip
+CONFIGS = STEPPED + [
+    f"pretrain.py:method={method},{rest}"
+    for method in (
+        "moco", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino",
+    )
+    for rest in ("model=resnet18", "model=resnet50,data=deep_fashion")
 ]  # fmt: skip
 
 

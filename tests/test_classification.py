@@ -18,7 +18,7 @@ def classification(classes):
 
 
 def context(labels):
-    return Context({"label": labels}, None, None, {}, 0.0)
+    return Context({"label": labels}, None, None, {}, 0.0, {})
 
 
 def test_loss_and_metrics_match_a_plain_loop():

@@ -18,7 +18,7 @@ from ssljax.training.loop import train
 from tests import golden
 from tests.conftest import REPOSITORY
 from tests.deep_fashion_folder import prepare_deep_fashion, write_folder
-from tests.golden import CONFIGS
+from tests.golden import CONFIGS, STEPPED
 
 
 def load(name):
@@ -59,7 +59,7 @@ def one_step_runs():
     import tests.plugin  # noqa: F401, adds small_net
 
     runs = {}
-    for name in CONFIGS:
+    for name in STEPPED:
         config = load(name)
         whole = {"": config}
         if "arms" in config:

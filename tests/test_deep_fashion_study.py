@@ -59,8 +59,9 @@ def test_another_network_for_all_arms():
     ("choice", "said"),
     [
         ("simclr", "'simclr' is not PART=NAME"),
-        ("pretext=simclx", "method=simclx: unknown; did you mean 'simclr'"),
+        ("pretext=simclx", "pretext=simclx: unknown; did you mean 'simclr'"),
         ("pretext=simclr,model=resnet5", "model=resnet5: unknown; did you mean 'resnet50'"),
+        ("pretext=classification", "pretext=classification: unknown"),
         ("model=resnet50", "the slides' puzzles are for alexnet; add pretext=NAME"),
     ],
 )

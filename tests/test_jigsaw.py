@@ -88,7 +88,7 @@ def test_metrics_match_a_plain_loop():
     targets = np.asarray(method.coordinates(batch["permutation"]))
     outputs = targets + RNG.normal(0, 0.4, targets.shape).astype(np.float32)
     outputs[0] = targets[0]
-    metrics = method.metrics(outputs, Context(batch, None, None, {}, 0.0))
+    metrics = method.metrics(outputs, Context(batch, None, None, {}, 0.0, {}))
     for example in range(6):
         right = []
         for tile, source in enumerate(batch["permutation"][example]):

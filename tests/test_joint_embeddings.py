@@ -363,7 +363,8 @@ def test_simsiam_without_its_stop_gradient_collapses_and_says_so(
     ("name", "options", "batch", "said"),
     [
         ("moco", {}, 1, "batch_size must be >= 2"),
-        ("moco_v2", {"queue": 100}, 32, "multiple of batch_size=32, .* nearest to 100 is 96"),
+        ("moco_v2", {}, 32, "method.group must be <= batch_size / 2 = 16, .* got 32"),
+        ("moco_v2", {"queue": 100, "group": 8}, 32, "multiple of batch_size=32, .* nearest to 100 is 96"),
         ("swav", {"queue": 100}, 32, "multiple of batch_size=32, .* nearest to 100 is 96"),
         ("swav", {"prototypes": 33}, 32, "prototypes must be <= batch_size .* = 32, .* got 33"),
     ],
@@ -371,3 +372,15 @@ def test_simsiam_without_its_stop_gradient_collapses_and_says_so(
 def test_batches_that_are_too_small_are_refused(name, options, batch, said):
     with pytest.raises(InputError, match=said):
         method(name, **options).check_batch(batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "views", "said"),
+    [
+        ("simclr", "mae_small", "mae_small does not have two views to compare"),
+        ("byol", "swav_one_channel", "local views, .* dino take; swav_small has none"),
+    ],
+)
+def test_views_that_do_not_suit_the_method_are_refused(name, views, said):
+    with pytest.raises(InputError, match=said):
+        method(name, views=views)

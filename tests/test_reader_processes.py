@@ -65,8 +65,17 @@ def assert_same(left, right):
 
 
 def children(process: int | str = "self") -> set[int]:
+    """The reader processes among the children; libraries of other tests may have started some."""
     tasks = pathlib.Path(f"/proc/{process}/task").glob("*/children")
-    return {int(child) for task in tasks for child in task.read_text().split()}
+    found = {int(child) for task in tasks for child in task.read_text().split()}
+    return {child for child in found if is_reader(child)}
+
+
+def is_reader(process: int) -> bool:
+    try:
+        return "ssljax.data.readers" in pathlib.Path(f"/proc/{process}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return False
 
 
 @pytest.mark.parametrize("decoding", ["exact", "fast"])

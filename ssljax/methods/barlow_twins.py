@@ -58,7 +58,7 @@ class BarlowTwins(JointEmbedding):
     def loss(self, outputs: Tree, context: Context) -> jax.Array:
         """float32[B]: equation 1 for the whole batch, B times."""
         first, second = jnp.moveaxis(outputs["projections"].astype(jnp.float32), 1, 0)
-        product = _normalize(first).T @ _normalize(second)
+        product = jnp.matmul(_normalize(first).T, _normalize(second), precision="highest")
         correlation = collectives.mean(product / len(first))
         diagonal = jnp.diagonal(correlation)
         redundancy = jnp.sum(correlation**2) - jnp.sum(diagonal**2)

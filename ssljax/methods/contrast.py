@@ -32,7 +32,7 @@ def nt_xent(embeddings: jax.Array, temperature: float) -> tuple[jax.Array, jax.A
     others = collectives.gather(embeddings).reshape(-1, width)
     own = own_places(count * views)
     positive = own ^ 1  # the views of an image are next to each other
-    logits = anchors @ others.T / temperature
+    logits = jnp.matmul(anchors, others.T, precision="highest") / temperature
     logits = jnp.where(jnp.arange(len(others)) == own[:, None], -jnp.inf, logits)
     of_positive = jnp.take_along_axis(logits, positive[:, None], axis=1)[:, 0]
     losses = jax.nn.logsumexp(logits, axis=1) - of_positive
@@ -57,7 +57,7 @@ def info_nce(
     Returns:
       float32[b], in nats, and float32[b], 1 where the positive is the most similar key.
     """
-    logits = queries @ keys.T / temperature
+    logits = jnp.matmul(queries, keys.T, precision="highest") / temperature
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, positives)
     return losses, (logits.argmax(axis=1) == positives).astype(jnp.float32)
 

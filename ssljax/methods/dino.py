@@ -36,6 +36,7 @@ class DINO(JointEmbedding):
     )
     prototypes: int = option(65536, "outputs of the head", above=1, at_most=1_000_000)
     hidden: int = option(2048, "of the head: hidden units", above=0, at_most=65536)
+    layers: int = option(3, "of the head: dense layers before the prototypes", at_least=1)
     bottleneck: int = option(256, "of the head: units before the prototypes", above=0)
     batch_norm: bool = option(False, "batch normalisation in the head")
     freeze_prototypes: float = option(1.0, "epochs before the last layer is trained", at_least=0)
@@ -45,6 +46,7 @@ class DINO(JointEmbedding):
     centre_momentum: float = option(0.9, "of the centre", at_least=0, at_most=1)
     views: str = option("dino", "recipe of the views, see docs/views.md")
 
+    multi_crop: ClassVar[bool] = True
     couples_examples: ClassVar[bool] = True  # through the centre
     has_teacher: ClassVar[bool] = True
     uses_progress: ClassVar[bool] = True
@@ -55,7 +57,7 @@ class DINO(JointEmbedding):
 
     def heads(self) -> Mapping[str, Callable[..., Any]]:
         """Appendix C: three dense layers with GELU; a last one with weights of length 1."""
-        sizes = (self.hidden, self.hidden, self.bottleneck)
+        sizes = (self.hidden,) * (self.layers - 1) + (self.bottleneck,)
         return {
             "projector": functools.partial(MLP, sizes=sizes, norm=self.batch_norm, gelu=True),
             "prototypes": functools.partial(Prototypes, count=self.prototypes, normalize=True),
@@ -70,9 +72,9 @@ class DINO(JointEmbedding):
 
     def outputs(self, net: Any, inputs: Tree) -> Tree:
         """`projections` float32[B, 2, D] of the global views, and `scores` float32[B, V, K]."""
-        found = [normalize(net.projector(features)) for features in by_group(net, inputs)]
-        scores = [net.prototypes(embeddings) for embeddings in found]
-        return {"projections": found[0], "scores": jnp.concatenate(scores, axis=1)}
+        features = jnp.concatenate(by_group(net, inputs), axis=1)
+        embeddings = normalize(net.projector(features))
+        return {"projections": embeddings[:, :2], "scores": net.prototypes(embeddings)}
 
     def targets(self, net: Any, inputs: Tree) -> jax.Array:
         """The teacher's scores of the global views, float32[B, 2, K]."""

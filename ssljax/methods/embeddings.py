@@ -14,6 +14,8 @@ from ssljax.methods.contrast import normalize
 from ssljax.methods.method import Context, Metrics, Tree
 from ssljax.methods.view_method import ViewMethod
 from ssljax.models import collectives
+from ssljax.settings.errors import InputError
+from ssljax.views.recipes import ONE_CHANNEL, SMALL
 
 # Below these, embeddings have collapsed. Those of trained networks vary in many dimensions.
 LEAST_STD, LEAST_RANK = 0.02, 2.0
@@ -29,6 +31,18 @@ class JointEmbedding(ViewMethod):
     """
 
     collapse_reasons: ClassVar[str] = "the learning rate is too high"
+    multi_crop: ClassVar[bool] = False  # takes recipes with local views
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        groups = self.recipe
+        if len(groups["global"].views) != 2:
+            raise InputError(f"method.views: {self.views} does not have two views to compare")
+        if len(groups) > 1 and not self.multi_crop:
+            raise InputError(
+                f"method.views: {self.views} has local views, which only swav and dino take; "
+                f"{self.views.removesuffix(ONE_CHANNEL)}{SMALL} has none"
+            )
 
     def embeddings(self, outputs: Tree, context: Context) -> jax.Array:
         """float32[B, V, D], V >= 2: what may collapse."""
@@ -63,7 +77,8 @@ class JointEmbedding(ViewMethod):
         distances = jnp.sum(jnp.square(own[:, 0] - own[:, 1]), axis=-1)
         some = collectives.gather(own)[:_SAMPLE, 0]
         count = len(some)
-        similar = jnp.exp(4 * (some @ some.T) - 4)  # the squared distance is 2 - 2 × cosine
+        cosines = jnp.matmul(some, some.T, precision="highest")
+        similar = jnp.exp(4 * cosines - 4)  # the squared distance is 2 - 2 × cosine
         pairs = (similar.sum() - count) / max(count * (count - 1), 1)
         values = jnp.linalg.svd(some, compute_uv=False)
         shares = values / values.sum() + 1e-7
@@ -85,7 +100,8 @@ class JointEmbedding(ViewMethod):
 def by_group(net: Any, views: Tree, names: Sequence[str] = ("global", "local")) -> list[jax.Array]:
     """The features float32[B, V, D] of each group of views, which are computed together.
 
-    Views of one size share their batch statistics, as in the authors' programs with multi-crop.
+    Views of one size share the backbone's batch statistics, as in the authors' programs with
+    multi-crop. Their heads take the features of all views together.
 
     Args:
       net: a `ssljax.models.network.Network`.

@@ -99,6 +99,11 @@ class Method(abc.ABC):
         return self.data.image_size
 
     @property
+    def smallest_input(self) -> int:
+        """The side of the smallest images that the network sees, in pixels."""
+        return self.image_size
+
+    @property
     def delivered_size(self) -> int:
         """The side S of the images that the input pipeline delivers, in pixels.
 

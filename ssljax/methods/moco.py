@@ -116,12 +116,17 @@ class MoCoV2(JointEmbedding):
     collapse_reasons: ClassVar[str] = MoCo.collapse_reasons
 
     def check_batch(self, batch_size: int) -> None:
-        """The queue must hold whole batches.
+        """The queue must hold whole batches, and a batch at least two groups.
 
         Raises:
-          InputError: it does not.
+          InputError: they do not.
         """
         super().check_batch(batch_size)
+        if batch_size < 2 * self.group:
+            raise InputError(
+                f"method.group must be <= batch_size / 2 = {batch_size // 2}, so that queries and "
+                f"keys can be divided differently; got {self.group}"
+            )
         if self.queue % batch_size:
             nearest = max(1, round(self.queue / batch_size)) * batch_size
             raise InputError(
@@ -191,7 +196,8 @@ class MoCoV2(JointEmbedding):
     def _found(self, outputs: Tree, context: Context) -> tuple[jax.Array, jax.Array]:
         queries = normalize(outputs["projections"][:, 0])
         positive = jnp.sum(queries * context.targets, axis=-1, keepdims=True)
-        similarities = jnp.concatenate([positive, queries @ context.memory["queue"].T], axis=1)
+        others = jnp.matmul(queries, context.memory["queue"].T, precision="highest")
+        similarities = jnp.concatenate([positive, others], axis=1)
         logits = similarities / self.temperature
         losses = jax.nn.logsumexp(logits, axis=1) - logits[:, 0]
         return losses, (logits.argmax(axis=1) == 0).astype(jnp.float32)

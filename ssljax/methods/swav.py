@@ -43,6 +43,7 @@ class SwAV(JointEmbedding):
     freeze_prototypes: float = option(1.0, "epochs before the prototypes are trained", at_least=0)
     views: str = option("swav", "recipe of the views, see docs/views.md")
 
+    multi_crop: ClassVar[bool] = True
     couples_examples: ClassVar[bool] = True
     uses_progress: ClassVar[bool] = True
     collapse_reasons: ClassVar[str] = (
@@ -91,9 +92,9 @@ class SwAV(JointEmbedding):
 
     def outputs(self, net: Any, inputs: Tree) -> Tree:
         """`projections` float32[B, 2, D] of the global views, and `scores` float32[B, V, K]."""
-        found = [normalize(net.projector(features)) for features in by_group(net, inputs)]
-        scores = [net.prototypes(embeddings) for embeddings in found]
-        return {"projections": found[0], "scores": jnp.concatenate(scores, axis=1)}
+        features = jnp.concatenate(by_group(net, inputs), axis=1)
+        embeddings = normalize(net.projector(features))
+        return {"projections": embeddings[:, :2], "scores": net.prototypes(embeddings)}
 
     def first_memory(self) -> Tree:
         """`queue` float32[2, L, D] and how much of it is `filled`, int32[]; {} without a queue."""
@@ -128,7 +129,8 @@ class SwAV(JointEmbedding):
         everyone = collectives.gather(jax.lax.stop_gradient(scores))
         weights = jnp.ones(len(everyone))
         if self.queue:
-            earlier = context.memory["queue"][view] @ context.params["prototypes"]["kernel"]
+            kernel = context.params["prototypes"]["kernel"]
+            earlier = jnp.matmul(context.memory["queue"][view], kernel, precision="highest")
             full = (context.memory["filled"] >= self.queue).astype(jnp.float32)
             everyone = jnp.concatenate([everyone, earlier])
             weights = jnp.concatenate([weights, jnp.full(self.queue, full)])

@@ -65,7 +65,8 @@ def _variance_and_covariance(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Equations 1 and 3 for float32[b, D], this device's part of the batch."""
     count = len(x) * collectives.device_count()
     centred = x - collectives.mean(x.mean(axis=0))
-    covariance = collectives.mean(centred.T @ centred / len(x)) * (count / (count - 1))
+    product = jnp.matmul(centred.T, centred, precision="highest")
+    covariance = collectives.mean(product / len(x)) * (count / (count - 1))
     variances = jnp.diagonal(covariance)
     hinge = jnp.mean(jax.nn.relu(1 - jnp.sqrt(variances + _EPSILON)))
     return hinge, (jnp.sum(covariance**2) - jnp.sum(variances**2)) / x.shape[1]

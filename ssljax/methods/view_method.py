@@ -40,6 +40,11 @@ class ViewMethod(Method):
         """The groups of views by name."""
         return recipes.recipe(self.views)
 
+    @property
+    def smallest_input(self) -> int:
+        """The side of the smallest views, in pixels."""
+        return min(group.side(self.image_size) for group in self.recipe.values())
+
     def inputs(self, batch: Batch, keys: jax.Array, train: bool) -> Tree:
         """The views, normalised: float32[B, V, S, S, 3], or a dict of them if there are groups.
 

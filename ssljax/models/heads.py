@@ -99,10 +99,12 @@ class Prototypes(Part):
         kernel_init, _ = initializers(self.initializer, embeddings.shape[-1])
 
         def directions(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-            return unit_columns(kernel_init(key, shape, jnp.float32))
+            made = kernel_init(key, shape, jnp.float32)
+            return made if self.normalize else unit_columns(made)
 
         kernel = self.param("kernel", directions, (embeddings.shape[-1], self.count))
-        return embeddings.astype(jnp.float32) @ (unit_columns(kernel) if self.normalize else kernel)
+        used = unit_columns(kernel) if self.normalize else kernel
+        return jnp.matmul(embeddings.astype(jnp.float32), used, precision="highest")
 
 
 def unit_columns(kernel: jax.Array) -> jax.Array:

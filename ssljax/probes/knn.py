@@ -42,7 +42,8 @@ def votes(
 
     @jax.jit
     def of_chunk(bank: jax.Array, labels: jax.Array, queries: jax.Array) -> list[jax.Array]:
-        similarities, places = jax.lax.top_k(queries @ bank.T, most)
+        cosines = jnp.matmul(queries, bank.T, precision="highest")
+        similarities, places = jax.lax.top_k(cosines, most)
         weights = jnp.exp(similarities / TEMPERATURE)
         rows = jnp.arange(len(queries))[:, None]
         none = jnp.zeros((len(queries), classes))

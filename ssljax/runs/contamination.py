@@ -17,7 +17,9 @@ _SHARE = 0.01  # of the test images; data sets often have a few copies in both o
 _SMALL = 2**28  # bytes of records whose digests are computed if they are not kept
 
 
-def check_apart(trained: ConfigDict, tested: ConfigDict) -> None:
+def check_apart(
+    trained: ConfigDict, tested: ConfigDict, why: str = "which the weights were trained on"
+) -> None:
     """Refuses to test on images that weights were trained on; says so of a few copies.
 
     Images are compared by their digests. Nothing is compared if a data set is not here, or if it is
@@ -26,6 +28,7 @@ def check_apart(trained: ConfigDict, tested: ConfigDict) -> None:
     Args:
       trained: the config of the run that trained the weights.
       tested: the config of a run that starts from them, or that they are evaluated with.
+      why: what the images must not be among, for the message.
 
     Raises:
       InputError: more than 1 % of the test images were trained on.
@@ -42,11 +45,9 @@ def check_apart(trained: ConfigDict, tested: ConfigDict) -> None:
         return
     text = f"{seen.sum():,} of {len(seen):,} images of {ours.name} are also in {theirs.name}"
     if seen.mean() > _SHARE:
-        raise InputError(
-            f"data.test_split: {text}, which the weights were trained on; test on other images"
-        )
+        raise InputError(f"data.test_split: {text}, {why}; test on other images")
     if processes.is_first():
-        say(f"{text}, which the weights were trained on")
+        say(f"{text}, {why}")
 
 
 def _open(config: ConfigDict, split: str) -> Records:

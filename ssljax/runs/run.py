@@ -151,6 +151,12 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
             f"data.image_size: images of {method.image_size} px are too small for "
             f"{config.model.name}, which needs at least {smallest} px"
         )
+    if method.smallest_input < smallest:
+        raise InputError(
+            f"method.views: {config.method.views} has local views of {method.smallest_input} px, "
+            f"too small for {config.model.name}, which needs at least {smallest} px; use a larger "
+            "data.image_size or another network"
+        )
     heads = method.heads()
     network = make_network(config.model, heads, batch_statistics=("backbone", *heads))
     run = Run(config, class_names, method, network)

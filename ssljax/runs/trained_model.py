@@ -203,8 +203,14 @@ class TrainedModel:
           images: see `pixels`; one is the same as a list of one.
 
         Raises:
-          InputError: an image cannot be read, or the outputs are not finite.
+          InputError: an image cannot be read, the outputs are not finite, or the method compares
+            views.
         """
+        if self.run.method.needs_canvas:
+            raise InputError(
+                f"the outputs of {self.run.config.method.name} are those of views, not of images; "
+                "use `features`"
+            )
         return self._over(
             images, lambda pixels: self._outputs(self.params, self.parts["stats"], pixels)
         )

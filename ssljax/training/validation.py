@@ -21,14 +21,21 @@ class Evaluator:
 
     def __init__(self, run: Run, images: ImageSource):
         self._run, self._images = run, images
-        self._batch_size = run.evaluation_rows() * jax.device_count()
+        devices = jax.device_count()
+        rows = run.evaluation_rows()
+        if (
+            run.method.couples_examples
+        ):  # copies that fill a batch would be compared with each other
+            rows = min(rows, -(-len(images) // devices))
+        self._batch_size = rows * devices
         self._parallelism = Parallelism(run.config.parallelism, self._batch_size)
         self._step = self._parallelism.evaluation_step(make_evaluation_step(run))
 
     def batches(self, weights: Mapping[str, Any]) -> Iterator[tuple[pipeline.HostBatch, Any, Any]]:
         """Evaluates batch by batch.
 
-        Images are cropped at the centre, and the method draws the same for a record every time.
+        Images that the method does not make views of are cropped at the centre, and the method
+        draws the same for a record every time.
         Repeated examples have `mask` False.
 
         Args:

@@ -98,8 +98,9 @@ _SWAV_LOCAL = dataclasses.replace(_SWAV, crop=(0.05, 0.14))
 # official code: BYOL's views, and local ones of their own.
 _DINO = tuple(dataclasses.replace(view, crop=(0.4, 1.0)) for view in _BYOL)
 _DINO_LOCAL = dataclasses.replace(_BYOL[0], crop=(0.05, 0.4), blur=0.5)
-# Its README, on training without local views.
-_DINO_SMALL = tuple(dataclasses.replace(view, crop=(0.14, 1.0)) for view in _BYOL)
+# Its README: for ResNet-50, and for training without local views.
+_DINO_RESNET = tuple(dataclasses.replace(view, crop=(0.14, 1.0)) for view in _BYOL)
+_DINO_RESNET_LOCAL = dataclasses.replace(_DINO_LOCAL, crop=(0.05, 0.14))
 
 # He et al. (2022), "Masked Autoencoders Are Scalable Vision Learners", section 4 and the official
 # code: no colours.
@@ -117,6 +118,10 @@ _RECIPES: dict[str, Recipe] = {
     "vicreg": {"global": Group(_BYOL)},
     "swav": {"global": Group((_SWAV,) * 2), "local": Group((_SWAV_LOCAL,) * 6, _SMALL_LOCAL)},
     "dino": {"global": Group(_DINO), "local": Group((_DINO_LOCAL,) * 8, _SMALL_LOCAL)},
+    "dino_resnet": {
+        "global": Group(_DINO_RESNET),
+        "local": Group((_DINO_RESNET_LOCAL,) * 8, _SMALL_LOCAL),
+    },
     "mae": {"global": Group((_MAE,))},
     "padding_crop": {"global": Group((_PADDING_CROP,))},
 }
@@ -124,7 +129,8 @@ _RECIPES: dict[str, Recipe] = {
 # Local views of small images would have a few pixels; nobody publishes results with them.
 _SMALL_RECIPES: dict[str, Recipe] = {
     "swav": {"global": Group((_SWAV,) * 2)},
-    "dino": {"global": Group(_DINO_SMALL)},
+    "dino": {"global": Group(_DINO_RESNET)},
+    "dino_resnet": {"global": Group(_DINO_RESNET)},
 }
 
 # SimCLR's colours at the strength 0.5 that its authors use for CIFAR-10 (appendix B.9). Recipes
