@@ -364,7 +364,12 @@ def test_simsiam_without_its_stop_gradient_collapses_and_says_so(
     [
         ("moco", {}, 1, "batch_size must be >= 2"),
         ("moco_v2", {}, 32, "method.group must be <= batch_size / 2 = 16, .* got 32"),
-        ("moco_v2", {"queue": 100, "group": 8}, 32, "multiple of batch_size=32, .* nearest to 100 is 96"),
+        (
+            "moco_v2",
+            {"queue": 100, "group": 8},
+            32,
+            "multiple of batch_size=32, .* nearest to 100 is 96",
+        ),
         ("swav", {"queue": 100}, 32, "multiple of batch_size=32, .* nearest to 100 is 96"),
         ("swav", {"prototypes": 33}, 32, "prototypes must be <= batch_size .* = 32, .* got 33"),
     ],

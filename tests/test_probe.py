@@ -119,7 +119,10 @@ def test_the_command_writes_what_the_function_returns(resnet_run, tmp_path):
     ("arguments", "said"),
     [
         ({"layer": "conv9"}, "no layer 'conv9'"),
-        ({"test_split": "images[:50]"}, "50 of 50 images .* which the weights were trained on"),
+        (
+            {"test_split": "images[:50]"},
+            "50 of 50 images .* which are the probe's images with labels",
+        ),
         ({"seeds": 2}, "--seeds is for --random"),
         ({"train_split": "nope"}, "split 'nope' of fashion_mnist_10k"),
     ],
