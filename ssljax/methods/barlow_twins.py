@@ -41,7 +41,7 @@ class BarlowTwins(JointEmbedding):
     )
 
     def heads(self) -> dict[str, functools.partial[MLP]]:
-        """Appendix A: dense layers without biases, batch normalisation and ReLU between them."""
+        """Section 2.2: dense layers without biases, batch normalisation and ReLU between them."""
         sizes = (self.projection,) * self.layers
         return {"projector": functools.partial(MLP, sizes=sizes, use_bias=False, output_bias=False)}
 

@@ -53,7 +53,7 @@ class BYOL(JointEmbedding):
         return each_view(net, inputs, ("projector",))["projections"]
 
     def teacher_momentum(self, progress: jax.Array) -> jax.Array:
-        """Section 3.2, "implementation details"."""
+        """Rises along half a cosine, see `rising_momentum`."""
         return rising_momentum(self.momentum, progress)
 
     def loss(self, outputs: Tree, context: Context) -> jax.Array:

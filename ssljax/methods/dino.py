@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 from ssljax.methods import assignments
 from ssljax.methods.contrast import normalize
-from ssljax.methods.embeddings import JointEmbedding, by_group
+from ssljax.methods.embeddings import by_group
 from ssljax.methods.method import Context, Metrics, Tree
-from ssljax.methods.parameter_groups import ParameterGroup
+from ssljax.methods.prototypes import PrototypeMethod
 from ssljax.methods.teacher import rising_momentum
 from ssljax.models import collectives
 from ssljax.models.heads import MLP, Prototypes
@@ -25,7 +25,7 @@ from ssljax.settings.options import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DINO(JointEmbedding):
+class DINO(PrototypeMethod):
     """The teacher sees the global views, the student all of them; centring avoids collapse."""
 
     temperature: float = option(0.1, "of the student", above=0)
@@ -39,17 +39,14 @@ class DINO(JointEmbedding):
     layers: int = option(3, "of the head: dense layers before the prototypes", at_least=1)
     bottleneck: int = option(256, "of the head: units before the prototypes", above=0)
     batch_norm: bool = option(False, "batch normalisation in the head")
-    freeze_prototypes: float = option(1.0, "epochs before the last layer is trained", at_least=0)
     momentum: float = option(
         0.996, "of the teacher at first; it rises to 1 along half a cosine", at_least=0, at_most=1
     )
     centre_momentum: float = option(0.9, "of the centre", at_least=0, at_most=1)
     views: str = option("dino", "recipe of the views, see docs/views.md")
 
-    multi_crop: ClassVar[bool] = True
     couples_examples: ClassVar[bool] = True  # through the centre
     has_teacher: ClassVar[bool] = True
-    uses_progress: ClassVar[bool] = True
     collapse_reasons: ClassVar[str] = (
         "method.teacher_temperature is too high or too low, or the teacher follows too fast "
         "(method.momentum)"
@@ -62,19 +59,6 @@ class DINO(JointEmbedding):
             "projector": functools.partial(MLP, sizes=sizes, norm=self.batch_norm, gelu=True),
             "prototypes": functools.partial(Prototypes, count=self.prototypes, normalize=True),
         }
-
-    def parameter_groups(self) -> tuple[ParameterGroup, ...]:
-        """The last layer is not trained at first (appendix C)."""
-        frozen = self.freeze_prototypes
-        return (
-            ParameterGroup("prototypes", lambda epochs: (epochs >= frozen).astype(jnp.float32)),
-        )
-
-    def outputs(self, net: Any, inputs: Tree) -> Tree:
-        """`projections` float32[B, 2, D] of the global views, and `scores` float32[B, V, K]."""
-        features = jnp.concatenate(by_group(net, inputs), axis=1)
-        embeddings = normalize(net.projector(features))
-        return {"projections": embeddings[:, :2], "scores": net.prototypes(embeddings)}
 
     def targets(self, net: Any, inputs: Tree) -> jax.Array:
         """The teacher's scores of the global views, float32[B, 2, K]."""
@@ -116,8 +100,3 @@ class DINO(JointEmbedding):
             **super().metrics(outputs, context),
             **assignments.entropies(self._of_teacher(context), context.batch["mask"]),
         }
-
-    def concerns(self, metrics: Mapping[str, float]) -> list[str]:
-        """Says if embeddings or assignments have collapsed."""
-        found = assignments.concerns(metrics, self.collapse_reasons)
-        return super().concerns(metrics) or found

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from ssljax.methods.contrast import info_nce, normalize, own_places
 from ssljax.methods.embeddings import JointEmbedding, each_view
 from ssljax.methods.method import Batch, Context, Metrics, Tree
+from ssljax.methods.queue import check_queue, push
 from ssljax.methods.teacher import rising_momentum
 from ssljax.models import batch_norm, collectives
 from ssljax.models.heads import MLP
@@ -127,12 +128,7 @@ class MoCoV2(JointEmbedding):
                 f"method.group must be <= batch_size / 2 = {batch_size // 2}, so that queries and "
                 f"keys can be divided differently; got {self.group}"
             )
-        if self.queue % batch_size:
-            nearest = max(1, round(self.queue / batch_size)) * batch_size
-            raise InputError(
-                f"method.queue must be a multiple of batch_size={batch_size}, so that it holds "
-                f"whole batches; the nearest to {self.queue} is {nearest}"
-            )
+        check_queue(self.queue, batch_size)
 
     def heads(self) -> dict[str, functools.partial[MLP]]:
         """Dense, ReLU, dense; without normalisation (Chen et al., 2020, section 3)."""
@@ -177,8 +173,7 @@ class MoCoV2(JointEmbedding):
 
     def remember(self, outputs: Tree, context: Context) -> Tree:
         """The keys of this batch take the place of the oldest."""
-        new = collectives.gather(context.targets)
-        return {"queue": jnp.concatenate([new, context.memory["queue"]])[: self.queue]}
+        return {"queue": push(context.memory["queue"], collectives.gather(context.targets))}
 
     def loss(self, outputs: Tree, context: Context) -> jax.Array:
         """float32[B]: equation 1 of He et al. (2020), in nats."""

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.methods import assignments
-from ssljax.methods.contrast import normalize, own_places
-from ssljax.methods.embeddings import JointEmbedding, by_group
+from ssljax.methods.contrast import own_places
 from ssljax.methods.method import Context, Metrics, Tree
-from ssljax.methods.parameter_groups import ParameterGroup
+from ssljax.methods.prototypes import PrototypeMethod
+from ssljax.methods.queue import check_queue, push
 from ssljax.models import collectives
 from ssljax.models.heads import MLP, Prototypes, unit_columns
 from ssljax.settings.errors import InputError
@@ -26,7 +26,7 @@ from ssljax.settings.options import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SwAV(JointEmbedding):
+class SwAV(PrototypeMethod):
     """Assignments of the global views are targets of all other views, local ones included."""
 
     temperature: float = option(0.1, "divides the scores of predictions", above=0)
@@ -40,12 +40,9 @@ class SwAV(JointEmbedding):
     queue_start: float = option(
         0.0, "the share of training after which the queue is filled, then used", at_least=0, below=1
     )
-    freeze_prototypes: float = option(1.0, "epochs before the prototypes are trained", at_least=0)
     views: str = option("swav", "recipe of the views, see docs/views.md")
 
-    multi_crop: ClassVar[bool] = True
     couples_examples: ClassVar[bool] = True
-    uses_progress: ClassVar[bool] = True
     collapse_reasons: ClassVar[str] = (
         "method.epsilon is too large, or there are more prototypes than the batch and the queue "
         "can fill"
@@ -58,12 +55,7 @@ class SwAV(JointEmbedding):
           InputError: there are not, or it does not.
         """
         super().check_batch(batch_size)
-        if self.queue % batch_size:
-            nearest = max(1, round(self.queue / batch_size)) * batch_size
-            raise InputError(
-                f"method.queue must be a multiple of batch_size={batch_size}, so that it holds "
-                f"whole batches; the nearest to {self.queue} is {nearest}"
-            )
+        check_queue(self.queue, batch_size)
         if self.prototypes > batch_size + self.queue:
             raise InputError(
                 f"method.prototypes must be <= batch_size + method.queue = "
@@ -72,7 +64,7 @@ class SwAV(JointEmbedding):
             )
 
     def heads(self) -> Mapping[str, Callable[..., Any]]:
-        """Section 4 of the appendix: dense, batch normalisation, ReLU, dense; prototypes."""
+        """The authors' code: dense, batch normalisation, ReLU, dense; prototypes."""
         return {
             "projector": functools.partial(MLP, sizes=(self.hidden, self.projection)),
             "prototypes": functools.partial(Prototypes, count=self.prototypes),
@@ -82,19 +74,6 @@ class SwAV(JointEmbedding):
         """Prototypes of length 1, as the authors' code keeps them."""
         kernel = unit_columns(params["prototypes"]["kernel"])
         return {**params, "prototypes": {"kernel": kernel}}
-
-    def parameter_groups(self) -> tuple[ParameterGroup, ...]:
-        """The prototypes are not trained at first."""
-        frozen = self.freeze_prototypes
-        return (
-            ParameterGroup("prototypes", lambda epochs: (epochs >= frozen).astype(jnp.float32)),
-        )
-
-    def outputs(self, net: Any, inputs: Tree) -> Tree:
-        """`projections` float32[B, 2, D] of the global views, and `scores` float32[B, V, K]."""
-        features = jnp.concatenate(by_group(net, inputs), axis=1)
-        embeddings = normalize(net.projector(features))
-        return {"projections": embeddings[:, :2], "scores": net.prototypes(embeddings)}
 
     def first_memory(self) -> Tree:
         """`queue` float32[2, L, D] and how much of it is `filled`, int32[]; {} without a queue."""
@@ -108,10 +87,10 @@ class SwAV(JointEmbedding):
         if not self.queue:
             return context.memory
         new = collectives.gather(outputs["projections"])
-        queue = jnp.concatenate([jnp.moveaxis(new, 1, 0), context.memory["queue"]], axis=1)
+        queue = push(context.memory["queue"], jnp.moveaxis(new, 1, 0))
         filled = jnp.minimum(context.memory["filled"] + len(new), self.queue)
         filled = jnp.where(context.progress >= self.queue_start, filled, 0)
-        return {"queue": queue[:, : self.queue], "filled": filled}
+        return {"queue": queue, "filled": filled}
 
     def loss(self, outputs: Tree, context: Context) -> jax.Array:
         """float32[B]: equation 2 over all pairs of a global view and another view, in nats."""
@@ -144,8 +123,3 @@ class SwAV(JointEmbedding):
             **super().metrics(outputs, context),
             **assignments.entropies(predicted, context.batch["mask"]),
         }
-
-    def concerns(self, metrics: Mapping[str, float]) -> list[str]:
-        """Says if embeddings or assignments have collapsed."""
-        found = assignments.concerns(metrics, self.collapse_reasons)
-        return super().concerns(metrics) or found

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 def rising_momentum(first: float, progress: jax.Array) -> jax.Array:
     """The share of its weights that a teacher keeps, from `first` to 1 along half a cosine.
 
-    Source: Grill et al. (2020), "Bootstrap Your Own Latent", section 3.2.
+    Source: Grill et al. (2020), "Bootstrap Your Own Latent", "Implementation details".
 
     Args:
       first: at the first step.

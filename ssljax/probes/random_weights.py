@@ -22,8 +22,8 @@ def with_random_weights(model: TrainedModel, seed: int, images: ImageSource) -> 
     """A model of the same run with new weights.
 
     The running statistics of batch normalisation are those of one pass over images: the mean of
-    the statistics of its batches. New ones (mean 0, variance 1) would say less about the network
-    than about its depth.
+    the statistics of its batches. With the initial ones (mean 0, variance 1), activations would
+    grow or shrink from layer to layer.
 
     Args:
       model: of any run.

@@ -23,9 +23,8 @@ class Evaluator:
         self._run, self._images = run, images
         devices = jax.device_count()
         rows = run.evaluation_rows()
-        if (
-            run.method.couples_examples
-        ):  # copies that fill a batch would be compared with each other
+        if run.method.couples_examples:
+            # Copies that fill a batch would be compared with each other.
             rows = min(rows, -(-len(images) // devices))
         self._batch_size = rows * devices
         self._parallelism = Parallelism(run.config.parallelism, self._batch_size)
