@@ -49,7 +49,9 @@ def read(folder, method: Method = METHOD, decoding: str = "fast", **options):
 
 @pytest.fixture(scope="module")
 def processes(folder):
-    """Two that are ready."""
+    """Two that are ready; those that tests of other files have left are ended."""
+    while reader_processes._shared:
+        reader_processes._shared.popitem()[1].close()
     batches = read(folder)
     next(batches)
     shared = reader_processes.shared(2)
@@ -65,7 +67,7 @@ def assert_same(left, right):
 
 
 def children(process: int | str = "self") -> set[int]:
-    """The reader processes among the children; libraries of other tests may have started some."""
+    """The reader processes among the children; libraries may have started others."""
     tasks = pathlib.Path(f"/proc/{process}/task").glob("*/children")
     found = {int(child) for task in tasks for child in task.read_text().split()}
     return {child for child in found if is_reader(child)}
