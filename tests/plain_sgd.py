@@ -1,4 +1,4 @@
-"""Ten steps of plain SGD; as a command, one of several processes that take them together.
+"""Twenty steps of plain SGD; as a command, one of several processes that take them together.
 
 python -m tests.plain_sgd INDEX COUNT PORT DATA_DIR FOLDER METHOD...
 """
@@ -20,16 +20,14 @@ from ssljax.settings import config_files
 from ssljax.training.run_step import make_run_step
 from ssljax.training.step import make_evaluation_step
 
-STEPS = 10
+STEPS = 20
 
 
-def run_sgd(
-    config, mode: str, count: int, accumulation: int = 1, evaluates: bool = True
-) -> dict[str, np.ndarray]:
-    """Ten steps of plain SGD, with dropout; Adam would hide a gradient N times too large.
+def run_sgd(config, mode: str, count: int, accumulation: int = 1) -> dict[str, np.ndarray]:
+    """Twenty steps of plain SGD, with dropout; Adam would hide a gradient N times too large.
 
     Returns:
-      Losses, every leaf of the state, and if it evaluates the metrics and outputs of a batch.
+      Losses, every leaf of the state, metrics and outputs of an evaluated batch, by name.
     """
     config = config.copy_and_resolve_references().unlock()
     config.parallelism, config.gradient_accumulation_steps = mode, accumulation
@@ -51,8 +49,6 @@ def run_sgd(
     for part in ("params", "stats", "teacher", "memory"):
         leaves = paths.flatten(jax.device_get(weights[part]))
         results |= {f"{part} {path}": leaf for path, leaf in leaves.items()}
-    if not evaluates:
-        return results
     evaluate = parallelism.evaluation_step(make_evaluation_step(run))
     sums, outputs = evaluate(weights, parallelism.put(batch))
     results |= {f"metric {name}": np.asarray(total) for name, (total, *_) in sums.items()}

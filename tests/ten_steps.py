@@ -14,11 +14,16 @@ from ssljax.training.run_step import make_run_step
 from ssljax.views.keys import record_keys
 from tests import tiny
 
-STEPS, BATCH, LEARNING_RATE = 10, 16, 1e-5
+STEPS, BATCH = 10, 16
 
 
-def make_run(method: str, data_dir: str, dtype: str = "float32", **options: Any) -> Run:
-    """A narrow ResNet-18 on 32 px with SGD."""
+def make_run(
+    method: str, data_dir: str, learning_rate: float, dtype: str = "float32", **options: Any
+) -> Run:
+    """A narrow ResNet-18 on 32 px with SGD.
+
+    Rounding grows from step to step, and more so with a higher learning rate.
+    """
     config = tiny.get_config(method)
     config.data.data_dir = data_dir
     config.model = {"name": "resnet18", "width": 1 / 16, "stem": "small", "dtype": dtype}
@@ -26,7 +31,7 @@ def make_run(method: str, data_dir: str, dtype: str = "float32", **options: Any)
     config.data.image_size, config.batch_size = 32, BATCH
     config.method.update(options)
     config.optimizer.name, config.optimizer.momentum = "sgd", 0.9
-    config.optimizer.learning_rate, config.optimizer.weight_decay = LEARNING_RATE, 1e-3
+    config.optimizer.learning_rate, config.optimizer.weight_decay = learning_rate, 1e-3
     config.schedule.name = "constant"
     return open_run(resolve(config))
 

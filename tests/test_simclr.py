@@ -16,12 +16,13 @@ from ssljax.runs.run import open_run
 from ssljax.settings.errors import InputError
 from ssljax.training.run_step import make_run_step
 from tests import references, ten_steps
-from tests.ten_steps import BATCH, LEARNING_RATE
+from tests.ten_steps import BATCH
 from tests.test_backbones_equal_to_torchvision import nchw, numpy_state, torchs
 
 torch = references.load("torch")
 lightly_loss = references.load("lightly.loss")
 pytestmark = pytest.mark.reference
+LEARNING_RATE = 3e-4
 
 
 @pytest.mark.quick
@@ -95,7 +96,7 @@ def test_the_projector_is_the_authors():
 
 @pytest.fixture(scope="module")
 def trained(data_dir):
-    return ten_steps.take(ten_steps.make_run("simclr", data_dir))
+    return ten_steps.take(ten_steps.make_run("simclr", data_dir, LEARNING_RATE))
 
 
 def test_ten_steps_are_those_of_a_plain_loop(trained):
@@ -138,7 +139,7 @@ def test_ten_steps_are_those_of_a_plain_loop(trained):
 
 
 def test_bfloat16_learns_what_float32_learns(data_dir, trained):
-    rounded = ten_steps.take(ten_steps.make_run("simclr", data_dir, "bfloat16"))
+    rounded = ten_steps.take(ten_steps.make_run("simclr", data_dir, LEARNING_RATE, "bfloat16"))
     np.testing.assert_allclose(rounded.losses, trained.losses, rtol=0.03)
 
 
@@ -146,5 +147,5 @@ def test_bfloat16_learns_what_float32_learns(data_dir, trained):
 def test_a_batch_of_one_has_no_negatives(make_config):
     config = make_config("simclr").copy_and_resolve_references().unlock()
     config.batch_size = 1
-    with pytest.raises(InputError, match="batch_size must be >= 2"):
+    with pytest.raises(InputError, match="batch_size must be >= 2: the method compares the images"):
         make_run_step(open_run(resolve(config)), 7, devices=jax.devices()[:1])

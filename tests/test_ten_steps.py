@@ -9,13 +9,14 @@ import pytest
 
 from ssljax.models.torch import layouts
 from tests import references, ten_steps
-from tests.ten_steps import BATCH, LEARNING_RATE
+from tests.ten_steps import BATCH
 from tests.test_backbones_equal_to_torchvision import nchw, torchs
 
 torch = references.load("torch")
 swav_loss = references.load("lightly.loss.swav_loss")
 pytestmark = pytest.mark.reference
 F = torch.nn.functional
+LEARNING_RATE = 1e-5
 
 
 def dense(inputs, outputs, bias=True):
@@ -111,7 +112,7 @@ def follow(teacher, student, keep):
 
 
 def test_byol(data_dir):
-    run = ten_steps.make_run("byol", data_dir)
+    run = ten_steps.make_run("byol", data_dir, LEARNING_RATE)
     first, losses, last, seen = ten_steps.take(run)
     backbone = backbone_of(first.params["backbone"], first.stats["backbone"])
     projector = load(with_norm(32, 16, 8, False), first.params["projector"])
@@ -174,7 +175,9 @@ def divide(network, places):
 
 
 def test_moco_v2(data_dir):
-    first, losses, last, seen = ten_steps.take(ten_steps.make_run("moco_v2", data_dir))
+    first, losses, last, seen = ten_steps.take(
+        ten_steps.make_run("moco_v2", data_dir, LEARNING_RATE, momentum=0.9)
+    )
     backbone = backbone_of(first.params["backbone"], first.stats["backbone"])
     projector = torch.nn.Sequential(dense(32, 16), torch.nn.ReLU(), dense(16, 8))
     load(projector, first.params["projector"])
@@ -209,7 +212,9 @@ def test_swav(data_dir):
 
     Assignments are smooth: sharp ones amplify rounding from step to step.
     """
-    run = ten_steps.make_run("swav", data_dir, queue=32, freeze_prototypes=0.0, epsilon=0.25)
+    run = ten_steps.make_run(
+        "swav", data_dir, LEARNING_RATE, queue=32, freeze_prototypes=0.0, epsilon=0.25
+    )
     first, losses, last, seen = ten_steps.take(run)
     backbone = backbone_of(first.params["backbone"], first.stats["backbone"])
     projector = load(with_norm(32, 16, 8, True), first.params["projector"])
