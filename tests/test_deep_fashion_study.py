@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from ssljax import study
+from ssljax.methods import METHODS
 from ssljax.models.torch import state_dict_files
 from ssljax.models.torch.layouts import ALEXNET
 from ssljax.settings import config_files
@@ -18,7 +19,10 @@ from tests.networks import Classifier
 STUDY = f"{REPOSITORY}/configs/study.py"
 
 
-def test_simclr_with_random_and_imagenet_weights_beside_it(tmp_path):
+@pytest.mark.parametrize(
+    ("pretext", "size"), [("simclr", 64), pytest.param("swav", 150, id="local views of 64 px")]
+)
+def test_a_method_with_random_and_imagenet_weights_beside_it(tmp_path, pretext, size):
     """The full-size settings but for the width, the image and the length of the training."""
     pytest.importorskip("safetensors", reason="needs the extra `safetensors`")
     write_folder(tmp_path / "source")
@@ -27,22 +31,30 @@ def test_simclr_with_random_and_imagenet_weights_beside_it(tmp_path):
     weights = tmp_path / "imagenet.safetensors"
     state_dict_files.write(weights, ALEXNET.write(params), {})
 
-    config = config_files.load(f"{STUDY}:pretext=simclr")
+    config = config_files.load(f"{STUDY}:pretext={pretext}")
     config.weights_file = str(weights)
-    for run in (config.pretexts.simclr, config.classification):
-        run.data.data_dir, run.data.image_size, run.model.width = str(tmp_path / "d"), 64, 1 / 16
+    for run in (config.pretexts[pretext], config.classification):
+        run.data.data_dir, run.data.image_size, run.model.width = str(tmp_path / "d"), size, 1 / 16
         run.batch_size, run.epochs = 8, 1
-    config.pretexts.simclr.schedule.warmup_epochs = 0.5
-    config.pretexts.simclr.validate_every_epochs = 1
+    config.pretexts[pretext].schedule.warmup_epochs = 0.5
+    config.pretexts[pretext].validate_every_epochs = 1
     results = study.study(config.lock(), tmp_path / "study")
-    assert set(results["arms"]) == {"random", "simclr", "imagenet"}
+    assert set(results["arms"]) == {"random", pretext, "imagenet"}
     for name, arm in results["arms"].items():
         assert 0 <= chosen(arm)["mean"]["top1"] <= 1, name
     text = (tmp_path / "study/report.html").read_text()
-    assert "simclr" in text
-    said = (tmp_path / "study/seed-0/arm-simclr/init.json").read_text()
-    assert str(tmp_path / "study/seed-0/pretext-simclr") in said
+    assert pretext in text
+    said = (tmp_path / f"study/seed-0/arm-{pretext}/init.json").read_text()
+    assert str(tmp_path / f"study/seed-0/pretext-{pretext}") in said
     assert "backbone/conv5/kernel" in said
+
+
+@pytest.mark.parametrize("pretext", sorted(set(METHODS) - {"classification"}))
+def test_every_method_takes_the_place_of_the_puzzles(pretext):
+    config = config_files.load(f"{STUDY}:pretext={pretext}")
+    assert config.pretexts[pretext].method.name == pretext
+    assert config.pretexts[pretext].data.dataset == "deep_fashion/slides"
+    assert set(config.arms) == {"random", pretext, "imagenet"}
 
 
 def test_another_network_for_all_arms():
