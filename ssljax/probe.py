@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,17 +12,22 @@ from absl import flags
 from ssljax.files import storage
 from ssljax.settings.command_line import Command, no_arguments
 from ssljax.settings.errors import InputError
-from ssljax.settings.messages import say, show
+from ssljax.settings.messages import show
 
 if TYPE_CHECKING:
     from ssljax.data.image_source import ImageSource
+    from ssljax.probes.features import LabelledFeatures
     from ssljax.runs.trained_model import TrainedModel
 
 
 def probe(
     workdir: str | pathlib.Path,
+    probes: Sequence[str] = ("knn", "linear"),
     layer: str = "",
+    label_fractions: Sequence[float] = (1.0,),
+    draws: int = 5,
     train_split: str = "",
+    validation_split: str = "",
     test_split: str = "",
     dataset: str = "",
     data_dir: str = "",
@@ -29,12 +35,21 @@ def probe(
     random: bool = False,
     seeds: int = 1,
 ) -> list[dict[str, Any]]:
-    """Classifies the images of a split by the most similar features of another split.
+    """Classifies images by their features, without changing the backbone.
+
+    Features are computed once for a checkpoint, a layer and a split, and kept in the run folder,
+    in `probes`, which can be removed.
 
     Args:
       workdir: the run folder.
+      probes: `knn`, `linear` or both, see `ssljax.probes`.
       layer: of the backbone; empty is the last one.
+      label_fractions: shares of the labels of the training images that the probes may use; 5 % are
+        part of 10 %.
+      draws: of the labels, for each share below 1.
       train_split: images with labels; empty is the config's `data.train_split`.
+      validation_split: images that the L2 of `linear` is chosen on, all with labels; empty is the
+        config's `data.validation_split`.
       test_split: images to classify; empty is the config's `data.test_split`.
       dataset: TFDS's name of another data set; empty is the run's own.
       data_dir: where the data set is now, if it is not where the config says.
@@ -44,39 +59,70 @@ def probe(
       seeds: with `random`, that many networks.
 
     Returns:
-      A row for each network and number of neighbours: `probe`, `k`, `weights` (`best`, `latest` or
-      `random`), `seed`, `examples`, and the shares `top1`, `top3`, `top5` and `class_mean`.
+      A row for each network, probe, share, draw and number of neighbours: what
+      `ssljax.probes.protocol.measure` yields, and `layer`, `weights` (`best`, `latest` or
+      `random`), `seed`, and `examples` (test images).
 
     Raises:
       InputError: the run, the checkpoint, the data set or the layer is not there; an image has no
         label; or the test images are among those that the run was trained on.
     """
-    from ssljax.probes import knn
-    from ssljax.probes.accuracy import accuracies
+    from ssljax.devices import processes
+    from ssljax.probes import protocol
     from ssljax.probes.random_weights import with_random_weights
+    from ssljax.probes.table import percent
     from ssljax.runs.trained_model import load_run
 
+    protocol.check(probes, label_fractions)
     if seeds > 1 and not random:
         raise InputError("--seeds is for --random: a trained run has one set of weights")
-    trained = load_run(workdir, checkpoint)
-    bank, tested, classes = _open(trained, train_split, test_split, dataset, data_dir, random)
+    folder = storage.path(workdir, "--workdir")
+    name = folder.name
+    with processes.together():
+        trained = load_run(workdir, checkpoint)
+        splits = {"train": train_split, "validation": validation_split, "test": test_split}
+        if "linear" not in probes:
+            del splits["validation"]
+        images = _open(trained, splits, dataset, data_dir, random)
     rows = []
     for seed in range(seeds):
-        say(f"{pathlib.PurePath(workdir).name}  features of {len(bank) + len(tested):,} images")
-        model = with_random_weights(trained, seed, bank) if random else trained
-        known, labels = _features(model, bank, layer)
-        unknown, truth = _features(model, tested, layer)
-        for count, scores in knn.votes(known, labels, unknown, classes).items():
-            about = {"probe": "knn", "k": count, "weights": model.checkpoint}
-            about |= {"seed": model.run.config.seed, "examples": len(truth)}
-            rows.append(about | accuracies(scores, truth))
+        model = with_random_weights(trained, seed, images["train"]) if random else trained
+        layer = layer or model.layer_names[-1]
+        kept_in = None if random else folder
+        features = {
+            split: _features(name, model, layer, images[split], kept_in) for split in images
+        }
+        for row in protocol.measure(
+            probes,
+            features["train"],
+            features.get("validation"),
+            features["test"],
+            len(images["train"].records.class_names),
+            label_fractions,
+            draws,
+        ):
+            about = {"layer": layer, "weights": model.checkpoint, "seed": model.run.config.seed}
+            rows.append({**row, **about, "examples": len(images["test"])})
+            chosen = f"k {row['k']}" if "k" in row else f"L2 {row['l2']:g}"
+            processes.say(
+                f"{name}  {row['probe']}, {chosen}, {row['labels']:,} labels, draw "
+                f"{row['draw']}: top-1 {percent([row['top1']])}"
+            )
     return rows
 
 
 def _open(
-    model: TrainedModel, train: str, test: str, dataset: str, data_dir: str, random: bool
-) -> tuple[ImageSource, ImageSource, int]:
-    """The images with labels, those to classify, and the number of classes."""
+    model: TrainedModel, splits: Mapping[str, str], dataset: str, data_dir: str, random: bool
+) -> dict[str, ImageSource]:
+    """The labelled images of splits, by `train`, `validation` and `test`.
+
+    Args:
+      model: of the run.
+      splits: names; empty ones are the config's.
+      dataset: empty is the run's own.
+      data_dir: empty is the run's own.
+      random: whether the run's weights are not used, so that it may have seen the images.
+    """
     from ssljax.data.image_source import ImageSource
     from ssljax.data.records import open_records
     from ssljax.runs.contamination import check_apart
@@ -84,66 +130,65 @@ def _open(
     config = model.run.config.copy_and_resolve_references()
     data = config.data
     data.dataset, data.data_dir = dataset or data.dataset, data_dir or data.data_dir
-    data.train_split, data.test_split = train or data.train_split, test or data.test_split
-
-    def images(split: str) -> ImageSource:
+    found = {}
+    for split, name in splits.items():
+        data[f"{split}_split"] = name = name or data[f"{split}_split"]
         records = open_records(
-            data.dataset, split, data.data_dir, data.image_key, data.label_key, bool(data_dir)
+            data.dataset, name, data.data_dir, data.image_key, data.label_key, bool(data_dir)
         )
         if not records.class_names:
             raise InputError(f"{records.name} has no labels, which probes need")
-        return ImageSource(records.labelled(), model.run.method.image_size, data.decoding)
-
-    found = images(data.train_split), images(data.test_split)
+        found[split] = ImageSource(records.labelled(), model.run.method.image_size, data.decoding)
     check_apart(config, config, "which are the probe's images with labels")
     own = model.run.config.data
     if not random and (own.dataset, own.train_split) != (data.dataset, data.train_split):
         check_apart(model.run.config, config)
-    return *found, len(found[0].records.class_names)
+    return found
 
 
 def _features(
-    model: TrainedModel, images: ImageSource, layer: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """float32[N, D] and int32[N]."""
-    batches = list(model.feature_batches(images, layer))
-    features = [batch.features.reshape(len(batch.labels), -1) for batch in batches]
-    return np.concatenate(features), np.concatenate([batch.labels for batch in batches])
+    name: str, model: TrainedModel, layer: str, images: ImageSource, kept_in: pathlib.Path | None
+) -> LabelledFeatures:
+    """The features of a split, kept in a run folder or computed now."""
+    from ssljax.devices import processes
+    from ssljax.probes import kept_features
+    from ssljax.probes.features import LabelledFeatures, extract
+    from ssljax.runs.feature_extraction import FeatureExtractor
 
-
-def describe(rows: list[dict[str, Any]]) -> str:
-    """The rows as a table in percent, and their mean and spread if there are several seeds."""
-    metrics = [name for name in rows[0] if name.startswith("top") or name == "class_mean"]
-    lines = [f"{'probe':8} {'k':>4} {'weights':>8} {'seed':>5}" + _cells(metrics)]
-    for row in rows:
-        start = f"{row['probe']:8} {row['k']:4} {row['weights']:>8} {row['seed']:5}"
-        lines.append(start + _cells(f"{100 * row[name]:.1f}" for name in metrics))
-    for count in dict.fromkeys(row["k"] for row in rows):
-        same = [row for row in rows if row["k"] == count]
-        if len(same) > 1:
-            values = np.array([[100 * row[name] for name in metrics] for row in same])
-            spread = zip(values.mean(axis=0), values.std(axis=0, ddof=1), strict=True)
-            start = f"{'knn':8} {count:4} {'mean of':>8} {len(same):5}"
-            lines.append(start + _cells(f"{mean:.1f} ± {std:.1f}" for mean, std in spread))
-    return "\n".join(lines)
-
-
-def _cells(texts: Any) -> str:
-    return "".join(f" {text:>12}" for text in texts)
+    file = kept_features.file_of(kept_in, model, layer, images) if kept_in else None
+    if file and (values := kept_features.read(file, len(images))) is not None:
+        return LabelledFeatures(values, images.records.labels().astype(np.int32))
+    processes.say(f"{name}  features of {len(images):,} images: {images.records.name}")
+    extractor = FeatureExtractor(model.run, layer)
+    features = extract(extractor, extractor.place(model.params, model.parts["stats"]), images)
+    if file:
+        kept_features.write(file, features.values)
+    return features
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Probes and prints."""
     no_arguments(positional)
-    from ssljax.devices import cpu
+    from ssljax.devices import cpu, distributed, processes
     from ssljax.devices.compilation_cache import keep_programs
+    from ssljax.probes.table import describe
     from ssljax.runs.folder import read_config
 
+    distributed.join()
     keep_programs()
     cpu.split(read_config(arguments.workdir).cpu_devices)
-    names = ("layer", "train_split", "test_split", "dataset", "data_dir", "checkpoint", "random")
-    chosen = {name: arguments[name].value for name in (*names, "seeds")}
-    rows = probe(arguments.workdir, **chosen)
+    names = ("layer", "train_split", "validation_split", "test_split", "dataset", "data_dir")
+    chosen = {name: arguments[name].value for name in (*names, "checkpoint", "random")}
+    rows = probe(
+        arguments.workdir,
+        tuple(arguments.probes.split(",")),
+        label_fractions=_fractions(arguments.label_fractions),
+        draws=arguments.draws,
+        seeds=arguments.seeds,
+        **chosen,
+    )
+    if not processes.is_first():
+        return
     show(describe(rows))
     if arguments.json:
         path = storage.path(arguments.json, "--json")
@@ -153,17 +198,36 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
             raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
+def _fractions(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"--label_fractions must be numbers such as 1,0.1,0.01, got {text}"
+        ) from error
+
+
 def cli() -> None:
     """The console script `ssljax-probe`."""
     command = Command(
         "ssljax-probe",
-        "Classifies images by those with labels whose features are the most similar: kNN with the\n"
-        "cosine similarity, 20 and 200 neighbours. It tells what a run's features are worth.",
-        "python -m ssljax.probe --workdir=RUN [--train_split=SPLIT] [--test_split=SPLIT]\n"
-        "       [--layer=LAYER] [--random [--seeds=N]] [--json=FILE]",
+        "Classifies images by the features of a run, to tell what those are worth. knn: cosine\n"
+        "similarity, 20 and 200 neighbours. linear: logistic regression; its L2 is chosen on\n"
+        "validation images.",
+        "python -m ssljax.probe --workdir=RUN [--probes=knn,linear]\n"
+        "       [--label_fractions=1,0.1,0.01] [--layer=LAYER] [--train_split=SPLIT]\n"
+        "       [--validation_split=SPLIT] [--test_split=SPLIT] [--random [--seeds=N]]\n"
+        "       [--json=FILE]",
     )
     command.text("workdir", "a run folder", required=True)
+    command.text("probes", "knn, linear or both", default="knn,linear")
+    command.text("label_fractions", "shares of the labels that probes use", default="1")
+    command.number("draws", "of the labels, for each share below 1", default=5, at_least=1)
     command.text("train_split", "images with labels (default: the config's data.train_split)")
+    command.text(
+        "validation_split",
+        "images to choose the L2 on (default: the config's data.validation_split)",
+    )
     command.text("test_split", "images to classify (default: the config's data.test_split)")
     command.text("layer", "of the backbone, such as conv5 or fc7 (default: the last one)")
     command.switch("random", "probe new weights of the same network, the floor of comparisons")

@@ -43,3 +43,10 @@ def test_the_input_pipelines_read_every_photograph(tmp_path):
     assert "| bare |" in table
     pieces = run("benchmarks.pieces", "--images=60", "--rounds=1", f"--folder={tmp_path}")
     assert "| batch |" in pieces
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("sklearn"), reason="needs the extra `reference`")
+def test_probes_are_compared_with_scikit_learns():
+    table = run("benchmarks.probes", "--images=500", "--rounds=1")
+    assert "| linear | 1.00 (1.00–1.00) |" in table
+    assert "| sklearn_knn |" in table

@@ -16,6 +16,7 @@ import pytest
 
 from ssljax.devices import distributed
 from ssljax.evaluate import evaluate
+from ssljax.probe import probe
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.settings.errors import InputError
 from tests.conftest import REPOSITORY
@@ -150,6 +151,19 @@ def test_evaluation_counts_every_example_once(classification_run, tmp_path):
     assert result["confusion"] == expected["confusion"]
     assert result["metrics"] == pytest.approx(expected["metrics"])
     assert result["examples"] == 133
+
+
+def test_probes_count_every_example_once(classification_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(classification_run, folder)
+    expected = probe(folder)
+    flags_ = [f"--workdir={folder}", f"--json={tmp_path / 'rows.json'}"]
+    codes, said = Launched(2, "ssljax.probe", *flags_).end()
+    assert codes == [0, 0], said
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["examples"] for row in rows] == [133] * 3
+    for row, one in zip(rows, expected, strict=True):
+        assert {**row, "l2": 0} == pytest.approx({**one, "l2": 0}, abs=1.5 / 133)
 
 
 def test_what_one_process_cannot_read_ends_all(data_dir, tmp_path):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ssljax.data import pipeline
 from ssljax.data.image_source import ImageSource
-from ssljax.devices.parallelism import Parallelism
+from ssljax.devices.parallelism import Parallelism, place
 from ssljax.models.batch_norm import COLLECTION, BatchNorm
 from ssljax.models.network import Network, variables
 from ssljax.runs.trained_model import TrainedModel
@@ -51,13 +51,14 @@ def _one_pass(model: TrainedModel, params: Any, stats: Any, images: ImageSource)
         _, changed = network.apply(given, inputs, method=Network.backbone, mutable=[COLLECTION])
         return changed[COLLECTION][_PART], {}
 
-    rows = run.evaluation_rows() * len(model.devices)
-    parallelism = Parallelism("jit", rows, devices=model.devices)
+    rows = run.evaluation_rows() * jax.device_count()
+    parallelism = Parallelism("jit", rows)
     compiled = parallelism.evaluation_step(step)
     # From zeros, one step of the running mean is a known share of the batch's statistics.
     share = 1 - BatchNorm.momentum
     nothing = jax.tree.map(jnp.zeros_like, stats)
-    weights = jax.device_put((params, nothing), parallelism.replicated())
+    replicated = parallelism.replicated()
+    weights = jax.tree.map(lambda leaf: place(leaf, replicated), (params, nothing))
     total, count = nothing[_PART], 0
     batches = pipeline.batches(
         images,

@@ -49,6 +49,10 @@ def draw(rows: Sequence[Row], chance: Mapping[str, float]) -> dict[str, str]:
     for name in names:
         lines = [_curve(training, name, 1), _curve(validation, name, 0)]
         charts[name] = _draw(lines, label(name), chance=chance.get(name))
+    probes = [row for row in rows if row["kind"] == "probe"]
+    found = dict.fromkeys(name for row in probes for name in row if name not in _NO_VALUE)
+    lines = [_curve(probes, name, index, label(name)) for index, name in enumerate(found)]
+    charts["probes"] = _draw(lines, "probes on validation images", "percent", percent=True)
     norms = [
         _curve(training, name, index, said) for index, (name, said) in enumerate(_NORMS.items())
     ]

@@ -141,6 +141,13 @@ def _results(content: Content) -> str:
             f"The best {label(method.best_metric)} in a validation is "
             f"{_number(best[method.best_metric])}, after epoch {best['epoch']}."
         )
+    if probes := [row for row in content.rows if row["kind"] == "probe"]:
+        found = [
+            f"{label(name)} {100 * value:.1f} %"
+            for name, value in probes[-1].items()
+            if name.endswith("top1")
+        ]
+        notes.append(f"Probes after epoch {probes[-1]['epoch']}: {', '.join(found)}.")
     return "".join(lines) + f'<p class="note">{html.escape(" ".join(notes))}</p>'
 
 

@@ -10,7 +10,10 @@ from typing import Any
 
 from ssljax.studies.results import chosen, describe_failure, failed_arms, main_arms
 
-_LABELS = {"top1": "top-1", "top3": "top-3", "top5": "top-5"}
+_LABELS = {
+    "top1": "top-1", "top3": "top-3", "top5": "top-5",
+    "knn_top1": "kNN top-1", "linear_top1": "linear top-1",
+}  # fmt: skip
 
 
 def label(metric: str) -> str:

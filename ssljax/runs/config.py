@@ -194,6 +194,7 @@ _CHANGEABLE = (
     "parallelism",
     "checkpoint_every_steps",
     "profile_steps",
+    *(key for key in run_settings.run_fields() if key.startswith("probes.")),
 )
 
 

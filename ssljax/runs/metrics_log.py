@@ -1,5 +1,5 @@
-"""The log of a run: metrics.jsonl, with a row per logging interval and per validation, and the
-same for TensorBoard.
+"""The log of a run: metrics.jsonl, with a row per logging interval, validation and probing, and
+the same for TensorBoard.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class MetricsLog:
         self._copy("metrics.jsonl")
 
     def write(self, kind: str, step: int, row: Mapping[str, Any]) -> None:
-        """Adds a row of kind `train` or `validation`.
+        """Adds a row of kind `train`, `probe` or `validation`.
 
         Raises:
           OSError: it cannot be written.

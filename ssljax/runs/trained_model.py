@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,17 +11,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ssljax.data import given_images, pipeline
+from ssljax.data import given_images
 from ssljax.data.decoder import Decoder
 from ssljax.data.given_images import GivenImages, ImageLike
 from ssljax.data.image_source import ImageSource
-from ssljax.devices.parallelism import Parallelism
 from ssljax.methods import method_class
-from ssljax.models.network import Network, variables
+from ssljax.models.network import variables
+from ssljax.runs.feature_extraction import FeatureExtractor, layer_names
 from ssljax.runs.folder import read_config
 from ssljax.runs.run import Run, make_run
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
-from ssljax.settings.errors import InputError, nearest
+from ssljax.settings.errors import InputError
 
 BATCH = 64
 
@@ -60,22 +59,9 @@ class TrainedModel:
             inputs = method.normalize(pixels)
             return network.apply(variables(params, stats), inputs, method=method.outputs)
 
-        names: list[str] = []
-
-        def layers(params: Any, stats: Any, pixels: jax.Array) -> Any:
-            inputs = method.normalize(pixels)
-            given = variables(params, stats)
-            found: Any = network.apply(given, inputs, method=Network.layers)
-            names[:] = found  # in their order; jax sorts the keys of what it returns
-            return found
-
         self._outputs: Callable[..., Any] = jax.jit(outputs)
-        self._layers: Callable[..., Any] = layers
-        self._feature_steps: dict[str, Callable[..., Any]] = {}  # compiled, by layer
-        size = method.image_size
-        pixels = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
-        jax.eval_shape(layers, self.params, self.parts["stats"], pixels)
-        self.layer_names = tuple(names)
+        self._extractors: dict[str, tuple[FeatureExtractor, Any]] = {}  # and weights, by layer
+        self.layer_names = layer_names(run)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -142,30 +128,15 @@ class TrainedModel:
         Raises:
           InputError: see `features`.
         """
-        name = layer or self.layer_names[-1]
-        if name not in self.layer_names:
-            raise InputError(f"no layer {name!r}; {nearest(name, self.layer_names)}")
-        if not len(images):
-            return
-        data = self.run.config.data
-        step = self._feature_step(name)
-        host = pipeline.batches(
-            images,
-            _draw_nothing,
-            batch_size=self._batch_size,
-            epochs=1,
-            seed=0,
-            train=False,
-            threads=data.threads,
-            workers=data.workers,
-        )
-        put = self._parallelism.put
-        ready = pipeline.DevicePrefetch(host, lambda batch: (batch, put({"image": batch["image"]})))
-        for batch, on_devices in ready:
+        if layer not in self._extractors:
+            extractor = FeatureExtractor(self.run, layer, self.devices)
+            weights = extractor.place(self.params, self.parts["stats"])
+            self._extractors[layer] = extractor, weights
+        extractor, weights = self._extractors[layer]
+        for batch, found in extractor.batches(weights, images):
             count = int(batch["mask"].sum())
-            features = np.asarray(step(self._weights, on_devices)[1], np.float32)[:count]
-            self._check_finite(features)
-            yield FeatureBatch(features, batch["label"][:count].copy())
+            self._check_finite(found)
+            yield FeatureBatch(found[:count], batch["label"][:count].copy())
 
     @property
     def devices(self) -> list[jax.Device]:
@@ -178,23 +149,6 @@ class TrainedModel:
     @property
     def _batch_size(self) -> int:
         return self.run.evaluation_rows() * len(self.devices)
-
-    @functools.cached_property
-    def _parallelism(self) -> Parallelism:
-        return Parallelism("jit", self._batch_size, devices=self.devices)
-
-    @functools.cached_property
-    def _weights(self) -> tuple[Any, Any]:
-        replicated = self._parallelism.replicated()
-        return jax.device_put((self.params, self.parts["stats"]), replicated)
-
-    def _feature_step(self, layer: str) -> Callable[[Any, Any], tuple[Any, jax.Array]]:
-        def step(weights: Any, batch: Any) -> tuple[Any, jax.Array]:
-            return {}, self._layers(*weights, batch["image"])[layer]
-
-        if layer not in self._feature_steps:
-            self._feature_steps[layer] = self._parallelism.evaluation_step(step)
-        return self._feature_steps[layer]
 
     def outputs(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
         """The network's outputs, float32[N, …]; the logits of a classification.
@@ -264,10 +218,6 @@ class TrainedModel:
                 f"the outputs of the {self.checkpoint} checkpoint, step {self.step}, are not "
                 "finite: the run has diverged; train again with a lower optimizer.learning_rate"
             )
-
-
-def _draw_nothing(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    return {}
 
 
 def load_run(workdir: str | pathlib.Path, checkpoint: str = "") -> TrainedModel:

@@ -162,18 +162,43 @@ class ScheduleSettings:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class ProbesSettings:
+    """`config.probes.*`: what probes during training use."""
+
+    train_images: int = option(
+        4000, "so many of train_split, in shares of the classes, at most", above=0
+    )
+    validation_images: int = option(1000, "so many of validation_split, at most", above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeSettings:
+    """`config.probes.knn.*` and `config.probes.linear.*`."""
+
+    every_epochs: int = option(
+        0, "measure the features this often, and after the last epoch; 0: never",
+        at_least=0, at_most=10**6,
+    )  # fmt: skip
+
+
 GROUPS: dict[str, Any] = {
     "data": DataSettings,
     "optimizer": OptimizerSettings,
     "schedule": ScheduleSettings,
+    "probes": ProbesSettings,
+    "probes.knn": ProbeSettings,
+    "probes.linear": ProbeSettings,
 }
 
 
 def run_defaults() -> ConfigDict:
     """The settings that every run has, with their defaults."""
-    return ConfigDict(
-        {**defaults(RunSettings), **{name: defaults(cls) for name, cls in GROUPS.items()}}
-    )
+    config = defaults(RunSettings)
+    for name, cls in GROUPS.items():
+        parent, _, group = name.rpartition(".")
+        (config[parent] if parent else config)[group] = defaults(cls)
+    return config
 
 
 def run_fields() -> dict[str, dataclasses.Field[Any]]:
@@ -190,13 +215,15 @@ def run_fields() -> dict[str, dataclasses.Field[Any]]:
 
 def fill_defaults(config: ConfigDict) -> None:
     """Adds the settings that every run has and the config leaves out."""
-    for name, default in run_defaults().items():
-        if name not in config:
-            config[name] = default
-        elif name in GROUPS and isinstance(config[name], ConfigDict):
-            for key, value in default.items():
-                if key not in config[name]:
-                    config[name][key] = value
+    _fill(config, run_defaults())
+
+
+def _fill(group: ConfigDict, values: ConfigDict) -> None:
+    for name, value in values.items():
+        if name not in group:
+            group[name] = value
+        elif isinstance(value, ConfigDict) and isinstance(group[name], ConfigDict):
+            _fill(group[name], value)
 
 
 def check_run_settings(config: Mapping[str, Any]) -> None:
@@ -205,17 +232,27 @@ def check_run_settings(config: Mapping[str, Any]) -> None:
     Raises:
       InputError: names the key and what would be right.
     """
-    own = {key: value for key, value in config.items() if key not in (*GROUPS, "method", "model")}
-    for key in own:
-        if key not in options(RunSettings):
-            known = [*options(RunSettings), *GROUPS, "method", "model"]
-            raise InputError(f"unknown key {key}; {nearest(key, known)}")
-    check_group(own, RunSettings, group="")
+    groups = {name for name in GROUPS if "." not in name} | {"method", "model"}
+    _check_own(config, RunSettings, "", groups)
     for name, cls in GROUPS.items():
-        if not isinstance(config[name], Mapping | ConfigDict):
-            raise InputError(f"{name}: expected a group of settings, got {config[name]!r}")
-        check_group(config[name], cls, group=name)
+        values: Any = config
+        for key in name.split("."):
+            values = values[key]
+            if not isinstance(values, Mapping | ConfigDict):
+                raise InputError(f"{name}: expected a group of settings, got {values!r}")
+        inner = {other.removeprefix(f"{name}.") for other in GROUPS if other.startswith(f"{name}.")}
+        _check_own(values, cls, name, inner)
     _check_combinations(config)
+
+
+def _check_own(values: Mapping[str, Any], cls: Any, group: str, inner: set[str]) -> None:
+    """Checks the settings of a group, but not those of the groups in it."""
+    own = {key: value for key, value in values.items() if key not in inner}
+    for key in own:
+        if key not in options(cls):
+            where = f"{group}.{key}" if group else key
+            raise InputError(f"unknown key {where}; {nearest(key, [*options(cls), *inner])}")
+    check_group(own, cls, group=group)
 
 
 def _check_combinations(config: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from ssljax.data.readers import reader_processes
 from ssljax.devices import processes
 from ssljax.devices.signals import Interruption
 from ssljax.files import storage
+from ssljax.probes.in_training import TrainingProbes
 from ssljax.runs.checkpoints import BEST, LATEST, Checkpoints
 from ssljax.runs.config import resolve
 from ssljax.runs.folder import recorded_config
@@ -89,6 +90,7 @@ def train(
         # ------------------------------------------------------------ devices, steps
         run_step = make_run_step(run, steps_per_epoch)
         parallelism, evaluator = run_step.parallelism, Evaluator(run, validation_images)
+        probes = TrainingProbes(run, steps_per_epoch, total_steps)
     in_flight = 1 if parallelism.serial else 2
 
     with contextlib.ExitStack() as stack:
@@ -165,8 +167,11 @@ def train(
         validate_every = config.validate_every_epochs * steps_per_epoch
         compiled = False
         while True:
-            # The latest checkpoint is written before validation, so a run that resumes may begin
-            # with a validation that was interrupted.
+            # The latest checkpoint is written before probes and validation, so a run that resumes
+            # may begin with some that were interrupted.
+            if (due := probes.due(step)) and not log.probed(step):
+                log.probes(step, probes.metrics(due, state.weights(), stop_if_interrupted))
+                log.start_interval(batches)
             validates = step > 0 and (step % validate_every == 0 or step == total_steps)
             if validates and (not log.validated(step) or best_is_missing()):
                 metrics = evaluator.metrics(state.weights(), stop_if_interrupted)
@@ -201,7 +206,7 @@ def train(
                     log.interval(step, float(run_step.learning_rate(step - 1)), norms, batches)
             save_every = config.checkpoint_every_steps
             validates = step % validate_every == 0 or step == total_steps
-            if validates or (save_every and step % save_every == 0):
+            if validates or probes.due(step) or (save_every and step % save_every == 0):
                 save_latest()
             stop_if_interrupted()
         checkpoints.wait()

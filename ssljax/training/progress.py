@@ -83,12 +83,12 @@ class Progress:
             f"{duration(left)} left"
         )
 
-    def validated(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Shows an epoch's validation metrics on a separate line."""
+    def validated(self, epoch: int, metrics: dict[str, float], what: str = "validation") -> None:
+        """Shows an epoch's validation metrics on a separate line, or what probes found."""
         if not self._speaks:
             return
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self._line(f"{self._name}  epoch {epoch}/{self._epochs}  validation  {values}")
+        self._line(f"{self._name}  epoch {epoch}/{self._epochs}  {what}  {values}")
         if self._terminal:
             say("")
 

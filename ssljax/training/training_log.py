@@ -124,6 +124,16 @@ class TrainingLog:
         self.metrics.write("validation", step, {"epoch": epoch, **metrics, **train})
         self._progress.validated(epoch, dict(metrics))
 
+    def probes(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes what probes found."""
+        epoch = step // self._steps_per_epoch
+        self.metrics.write("probe", step, {"epoch": epoch, **metrics})
+        self._progress.validated(epoch, dict(metrics), "probes")
+
+    def probed(self, step: int) -> bool:
+        """Whether what probes found after this step was written."""
+        return any(row["kind"] == "probe" and row["step"] == step for row in self.metrics.rows)
+
     def validated(self, step: int) -> bool:
         """Whether a validation of this step was written."""
         return any(row["step"] == step for row in self.metrics.validations())
