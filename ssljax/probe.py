@@ -34,6 +34,7 @@ def probe(
     checkpoint: str = "",
     random: bool = False,
     seeds: int = 1,
+    first_seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Classifies images by their features, without changing the backbone.
 
@@ -57,6 +58,7 @@ def probe(
       random: probe new weights of the run's network, whose batch statistics are those of one pass
         over the training images, and not the run's.
       seeds: with `random`, that many networks.
+      first_seed: of the first of them; the others have the next ones.
 
     Returns:
       A row for each network, probe, share, draw and number of neighbours: what
@@ -85,7 +87,7 @@ def probe(
             del splits["validation"]
         images = _open(trained, splits, dataset, data_dir, random)
     rows = []
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         model = with_random_weights(trained, seed, images["train"]) if random else trained
         layer = layer or model.layer_names[-1]
         kept_in = None if random else folder

@@ -6,6 +6,7 @@ import json
 import pathlib
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from ssljax.studies.plan import Cell, PlannedRun
 
 
-def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
+def study(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    only: Sequence[str] = (),
+    seed: int | None = None,
+) -> dict[str, Any]:
     """Trains every pretext task and every arm, evaluates them, and writes the report.
 
     Each run has a folder, such as `seed-0/pretext-NAME` or `seed-0/arm-NAME`. Finished runs are not
@@ -34,9 +40,13 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
     Args:
       config: see `ssljax.studies.config.study_config`.
       workdir: the study's folder.
+      only: names of pretext tasks and arms: finish these, and the pretext tasks that arms need.
+      seed: finish the runs of one seed, from 0. If arms choose from several settings, they do so
+        with seed 0, which is then finished first.
 
     Returns:
-      The content of results.json, see `ssljax.studies.results.collect`.
+      The content of results.json, see `ssljax.studies.results.collect`; {} for a part of a study,
+      which has no report.
 
     Raises:
       InputError: about the config, the data or the folder; if possible before anything is trained.
@@ -54,19 +64,31 @@ def study(config: ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
             del config.arms[name]
     if not config.arms:
         raise InputError("arms: none is left to train")
+    pretext_names, arm_names = plan.part(config, only)
+    seeds: Sequence[int] = range(config.seeds)
+    if seed is not None:
+        if seed not in seeds:
+            raise InputError(f"--seed must be >= 0 and < seeds={config.seeds}, got {seed}")
+        chooses = len(plan.setting_names(config)) > 1 and arm_names
+        seeds = [0, seed] if seed and chooses else [seed]
     _preflight(config)
 
     folder = storage.path(workdir, "--workdir")
     pretexts: dict[str, list[Outcome | Failure]] = {name: [] for name in config.pretexts}
     cells: dict[Cell, list[Outcome | Failure]] = {}
-    for index in range(config.seeds):
+    for index in seeds:
         seed_folder = folder / f"seed-{index}"
-        runs: dict[Any, PlannedRun] = dict(plan.pretext_runs(config, seed_folder, index))
+        planned = plan.pretext_runs(config, seed_folder, index)
+        runs: dict[Any, PlannedRun] = {name: planned[name] for name in pretext_names}
         for cell in plan.cells(config):
+            if cell.arm not in arm_names:
+                continue
             if not index or cell.setting in outcomes.repeated(config, cell, cells):
                 runs[cell] = plan.arm_run(config, cell, seed_folder, index)
-        for key, ended in finish(runs, lambda *run: _run(*run)).items():
+        for key, ended in finish(runs, _run_and_probe).items():
             (pretexts if key in config.pretexts else cells).setdefault(key, []).append(ended)
+    if only or seed is not None:
+        return {}
     collected = results.collect(config, pretexts, cells)
     try:
         with lock(folder / ".lock", f"another process writes the report of {folder}"):
@@ -108,6 +130,20 @@ def _preflight(config: ConfigDict) -> None:
                 transfer.choose(params, starts[arm.start], arm.init_layers)
         except InputError as error:
             raise InputError(f"arms.{name}: {error}") from error
+
+
+def _run_and_probe(planned: PlannedRun) -> Outcome:
+    import dataclasses
+
+    from ssljax.probe import probe
+    from ssljax.studies import probing
+
+    outcome = _run(planned.config, planned.folder)
+    if planned.probing is None:
+        return outcome
+    step, seed = outcome.test["step"], planned.config.seed
+    rows = probing.finish(planned.probing, probe, planned.folder, step, seed)
+    return dataclasses.replace(outcome, probes=rows)
 
 
 def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
@@ -164,7 +200,15 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     check_study_config(config)
     keep_programs()
     cpu.split(*(cpu_devices(run) for run in (config.classification, *config.pretexts.values())))
-    collected = study(config, arguments.workdir)
+    only = tuple(filter(None, arguments.only.split(",")))
+    seed = None if arguments.seed < 0 else arguments.seed
+    collected = study(config, arguments.workdir, only, seed)
+    if not collected:
+        show(
+            "\nThis part of the study is finished. With the folders of all parts in one folder, "
+            "the\nsame command without --only and --seed writes the report."
+        )
+        return
     show(f"\n{describe(collected)}")
     if collected["arms"]:
         show(f"\nNext, with the best arm:\n  {_prediction(collected, arguments.plugin)}")
@@ -216,10 +260,13 @@ def cli() -> None:
         "Runs a study: pretext tasks, the arms that start from them, their tests and a report.\n"
         "The same command on the same folder continues where it stopped. Started several times at\n"
         "once, for example on several GPUs, the processes share the runs among them.",
-        "python -m ssljax.study --config=configs/study.py --workdir=DIR [--config.a.b=value]",
+        "python -m ssljax.study --config=configs/study.py --workdir=DIR [--config.a.b=value]\n"
+        "       [--only=NAME,NAME] [--seed=N]",
     )
     command.config(_described)
     command.text("workdir", "the study's folder", required=True)
+    command.text("only", "finish only these pretext tasks and arms, and what they need")
+    command.number("seed", "finish only the runs of this seed, from 0", default=-1, at_least=-1)
     command.run(main)
 
 

@@ -36,7 +36,7 @@ STEPPED = [  # a test takes one step of each
     "fashion_mnist.py", "fashion_mnist.py:few_labels", "large_batch.py:64", "large_batch.py:1024",
     "large_batch.py:1024_unscaled", *PRETRAIN,
 ]  # fmt: skip
-CONFIGS = STEPPED + [
+CONFIGS = STEPPED + ["methods.py"] + [
     f"pretrain.py:method={method},{rest}"
     for method in (
         "moco", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import html.parser
 import json
 import os
@@ -127,6 +128,25 @@ def test_two_processes_share_the_runs(data_dir, tmp_path):
     assert (tmp_path / "report.html").exists()
 
 
+def test_parts_that_are_put_together_are_the_study(in_repository, config, tmp_path):
+    with pytest.raises(InputError, match="--only: 'puzle' is no pretext task .*'puzzle'"):
+        study.study(config, tmp_path, only=("puzle",))
+    with pytest.raises(InputError, match="--seed must be >= 0 and < seeds=1, got 1"):
+        study.study(config, tmp_path, seed=1)
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert study.study(config, one, only=("random",), seed=0) == {}
+    assert [path.name for path in (one / "seed-0").glob("[!.]*")] == ["arm-random"]
+    assert study.study(config, other, only=("puzzle",)) == {}
+    assert not (other / "report.html").exists()
+    (one / "seed-0/arm-random").rename(other / "seed-0/arm-random")
+    steps = {path: path.stat().st_mtime_ns for path in other.glob("seed-0/*/checkpoints/*/*")}
+    results = study.study(config, other)
+    assert list(results["arms"]) == ["random", "puzzle"]
+    assert steps == {
+        path: path.stat().st_mtime_ns for path in other.glob("seed-0/*/checkpoints/*/*")
+    }
+
+
 def test_data_is_checked_before_anything_is_trained(in_repository, config, tmp_path):
     config.classification.data.test_split = "tests"
     with pytest.raises(Exception, match="split 'tests' of fashion_mnist_10k"):
@@ -139,6 +159,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
 ):
     config.unlock().seeds = 2
     config.label_fractions, config.label_epochs = (1.0, 0.25), (2, 4)
+    config.probes, config.probe_draws = ("knn", "linear"), 3
     config.reference_setting = "slides"
     config.settings.slides = setting_config(1e-4, 1e-3)
     config.settings.fast = setting_config(3e-3, 1e-5)
@@ -165,13 +186,26 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     assert run["data"]["label_fraction"] == 0.25
     assert run["init_from"].endswith("seed-1/pretext-puzzle")
     assert list(results["arms"]["convolutions"]["labels"]["0.25"]["settings"]) == ["fast"]
+    rows = results["probes"]["puzzle"]
+    counts = collections.Counter(
+        (row["probe"], row["label_fraction"], row["weights"], row["seed"]) for row in rows
+    )
+    assert counts == {
+        (probe, fraction, weights, seed): (1 if fraction == 1 else 3) * (2 if probe == "knn" else 1)
+        for probe in ("knn", "linear")
+        for fraction in (1.0, 0.25)
+        for weights in ("latest", "random")
+        for seed in (0, 1)
+    }
     text = " ".join(Page((tmp_path / "report.html").read_text()).words)
+    assert text.count("Frozen features") == 1
     gain = 100 * (
         share["settings"][share["best"]]["mean"]["top1"]
         - best(results["arms"]["random"]["labels"]["0.25"])["mean"]["top1"]
     )
     how = f"points {'above' if gain >= 0 else 'below'} random weights"
     for said in (
+        "kNN, 25 %", "linear, 100 %", "fine-tuned, 25 %", "linear top-1 by share of the labels",
         "By share of the labels", "25 %", "Test top-1 by pretext epochs",
         f"puzzle ends {abs(gain):.1f} ± ", f"{how} in top-1 with 25 % of the labels",
     ):  # fmt: skip
@@ -197,6 +231,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
         ("published.dataset", "", "published.dataset must name the data set of these results"),
         ("arms.puzzle.settings", ("quick",), "arms.puzzle.settings: 'quick'; known: "),
         ("weights_file", "/nope.pth", "/nope.pth: no such file"),
+        ("probes", ("lin",), "probes: 'lin' is unknown; did you mean 'linear'"),
     ],
 )
 def test_mistakes_show_before_anything_is_trained(

@@ -11,10 +11,9 @@ import numpy as np
 from ssljax.data.image_source import ImageSource
 from ssljax.data.records import open_records
 from ssljax.data.subset import label_fraction
-from ssljax.probes import knn, linear
+from ssljax.probes import PROBES, knn, linear
 from ssljax.probes.accuracy import accuracies
 from ssljax.probes.features import extract
-from ssljax.probes.protocol import PROBES
 from ssljax.runs.feature_extraction import FeatureExtractor
 from ssljax.runs.run import Run
 from ssljax.settings.errors import InputError

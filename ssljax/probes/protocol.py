@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from ssljax.data.subset import select
-from ssljax.probes import knn, linear
+from ssljax.probes import PROBES, knn, linear
 from ssljax.probes.accuracy import accuracies
 from ssljax.probes.features import LabelledFeatures
 from ssljax.settings.errors import InputError, nearest
-
-PROBES = ("knn", "linear")
 
 
 def check(probes: Sequence[str], label_fractions: Sequence[float]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.report import charts, classes, document, tables
+from ssljax.report import charts, classes, document, probe_tables, tables
 from ssljax.report.thumbnails import Sheet
 from ssljax.studies.results import best, error, failed_arms, main_arms
 
@@ -35,6 +35,7 @@ def render(
         tables.arms(results),
         tables.failures(results),
         document.row([charts.arms(results)]),
+        *probe_tables.section(results),
         *_comparisons(results),
         "<h2>Classification, by epoch</h2>",
         document.row(charts.classification(results)),

@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssljax.methods import method_class
+from ssljax.probes import PROBES
 from ssljax.runs.config import check_train_config, complete, train_config, train_fields
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.options import check_group, defaults, option, options, same_kind
@@ -33,6 +34,12 @@ class StudySettings:
     )
     reference_setting: str = option(
         "", "the setting that is run with every seed; empty: the alphabetically first"
+    )
+    probes: tuple[str, ...] = option(
+        (), "`knn`, `linear` or both: probe every pretext task at each of label_fractions"
+    )
+    probe_draws: int = option(
+        5, "of the labels, for each share below 1, when probing", above=0, at_most=1000
     )
     weights_file: str = option(
         "", "of PyTorch, for arms that start from it; without it they are left out"
@@ -170,6 +177,9 @@ def check_study_config(config: ConfigDict) -> None:
             f"label_epochs must have one entry for each of label_fractions "
             f"{config.label_fractions}, got {config.label_epochs}"
         )
+    for name in config.probes:
+        if name not in PROBES:
+            raise InputError(f"probes: {name!r} is unknown; {nearest(name, PROBES)}")
     if not config.arms:
         raise InputError("arms: a study needs at least one")
     for group in ("pretexts", "arms", "settings"):

@@ -21,11 +21,13 @@ class Outcome:
       folder: of the run.
       test: what `evaluate` returned for the test split.
       validation: the rows of metrics.jsonl, one per validation.
+      probes: the rows of `ssljax.probe`, of the run and of random weights.
     """
 
     folder: pathlib.Path
     test: dict[str, Any]
     validation: list[dict[str, Any]]
+    probes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +69,13 @@ def finished(ended: Ended) -> list[Outcome]:
 
 
 def repeated(config: ConfigDict, cell: Cell, done: Mapping[Cell, Ended]) -> set[str | None]:
-    """The settings that are run with further seeds: the first one and the chosen one."""
+    """The settings that are run with further seeds: the first one and the chosen one.
+
+    If none was run with the first seed, as in a part of a study with one setting, it is the cell's.
+    """
     settings = {
         other.setting: ended
         for other, ended in done.items()
         if (other.arm, other.fraction) == (cell.arm, cell.fraction)
     }
-    return {next(iter(settings)), choose(config, settings)}
+    return {next(iter(settings)), choose(config, settings)} if settings else {cell.setting}

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Collection
 
 from ml_collections import ConfigDict
+
+from ssljax.settings.errors import InputError, nearest
+from ssljax.studies import probing
+from ssljax.studies.probing import Probing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +36,13 @@ class PlannedRun:
       config: of the run.
       folder: its run folder.
       needed: the name of the pretext run that must be finished first, if there is one.
+      probing: what is probed of it afterwards, if anything is.
     """
 
     config: ConfigDict
     folder: pathlib.Path
     needed: str = ""
+    probing: Probing | None = None
 
 
 def cells(config: ConfigDict) -> list[Cell]:
@@ -48,6 +55,29 @@ def cells(config: ConfigDict) -> list[Cell]:
         for setting in setting_names(config)
         if setting in (arm.settings or setting_names(config))
     ]
+
+
+def part(config: ConfigDict, only: Collection[str]) -> tuple[set[str], set[str]]:
+    """The names of the pretext tasks and of the arms that belong to a part of a study.
+
+    Args:
+      config: of the study.
+      only: names of pretext tasks and arms, both if they have the same name. An arm brings the
+        pretext task that it starts from. Empty: all.
+
+    Raises:
+      InputError: an unknown name.
+    """
+    known = {**config.pretexts, **config.arms}
+    for name in only:
+        if name not in known:
+            raise InputError(
+                f"--only: {name!r} is no pretext task and no arm; {nearest(name, known)}"
+            )
+    arms = {name for name in config.arms if not only or name in only}
+    needed = {config.arms[name].start for name in arms}
+    pretexts = {name for name in config.pretexts if not only or name in {*only, *needed}}
+    return pretexts, arms
 
 
 def setting_names(config: ConfigDict) -> list[str]:
@@ -68,7 +98,8 @@ def pretext_runs(config: ConfigDict, folder: pathlib.Path, index: int) -> dict[s
     for name, pretext in config.pretexts.items():
         run = pretext.copy_and_resolve_references()
         run.seed += index
-        runs[name] = PlannedRun(run, folder / f"pretext-{name}")
+        planned = probing.plan(config, name)
+        runs[name] = PlannedRun(run, folder / f"pretext-{name}", probing=planned)
     return runs
 
 

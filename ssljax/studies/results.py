@@ -32,7 +32,8 @@ def collect(
       `standard_error` of the test set (see `ssljax.evaluate`; the mean over the seeds, which share
       the test set), `chance`, `runs`, `curves`, and the number of further runs that `failed`. What
       has no finished run is left out. `failures` has an entry for each run that failed. `metric` is
-      the one that arms are compared by.
+      the one that arms are compared by. `probes` has the rows of `ssljax.probe` by pretext task;
+      those with the weights `random` are of random weights of the same network.
 
     Raises:
       TrainingFailed: every run of every arm failed.
@@ -72,6 +73,11 @@ def collect(
         "class_names": first.test["class_names"],
         "arms": arms,
         "pretexts": {name: _summary(ended) for name, ended in pretexts.items() if finished(ended)},
+        "probes": {
+            name: [row for outcome in finished(ended) for row in outcome.probes]
+            for name, ended in pretexts.items()
+            if finished(ended)
+        },
         "failures": failures,
         "published": _published(config),
         "config": json.loads(config.to_json()),

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pathlib
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-
-from ml_collections import ConfigDict
 
 from ssljax.files import storage
 from ssljax.runs.config import changes, resolve
@@ -25,7 +22,7 @@ _FILE = "failed.json"
 
 
 def finish(
-    runs: Mapping[Any, PlannedRun], run: Callable[[ConfigDict, pathlib.Path], Outcome]
+    runs: Mapping[Any, PlannedRun], run: Callable[[PlannedRun], Outcome]
 ) -> dict[Any, Outcome | Failure]:
     """Finishes every run, and waits for those that another process trains.
 
@@ -66,16 +63,14 @@ def finish(
     return {key: ended[key] for key in runs}
 
 
-def _finish(
-    planned: PlannedRun, run: Callable[[ConfigDict, pathlib.Path], Outcome]
-) -> Outcome | Failure:
+def _finish(planned: PlannedRun, run: Callable[[PlannedRun], Outcome]) -> Outcome | Failure:
     folder = planned.folder
     print(f"── {folder}", file=sys.stderr)
     if error := _recorded(planned):
         again = f"remove {folder} to train it again"
     else:
         try:
-            return run(planned.config, folder)
+            return run(planned)
         except Diverged as diverged:
             error, again = str(diverged), "the study goes on without it"
             storage.write_json(folder / _FILE, {"error": error})

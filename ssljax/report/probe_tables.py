@@ -1,0 +1,112 @@
+"""Frozen features on a study's page: pretext tasks × protocols, random weights beside them."""
+
+from __future__ import annotations
+
+import html
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ssljax.probes.table import percent
+from ssljax.report import curves, document
+from ssljax.report.curves import Curve
+from ssljax.report.tables import label
+from ssljax.studies.results import best
+
+Row = Mapping[str, Any]
+_NEIGHBOURS = 20
+_NAMES = {"knn": "kNN", "linear": "linear"}
+
+
+def section(results: Mapping[str, Any]) -> list[str]:
+    """A table, and a chart for each probe with several shares of the labels; [] without probes.
+
+    Args:
+      results: as in results.json, see `ssljax.studies.results.collect`.
+    """
+    probed = dict(_probed(results))
+    if not probed:
+        return []
+    rows = next(iter(probed.values()))
+    columns = list(dict.fromkeys((row["probe"], row["label_fraction"]) for row in rows))
+    tuned = sorted(
+        {share["fraction"] for arm in results["arms"].values() for share in arm["labels"].values()},
+        reverse=True,
+    )
+    head = [f"{_NAMES[probe]}, {_share(fraction)}" for probe, fraction in columns]
+    head += [f"fine-tuned, {_share(fraction)}" for fraction in tuned]
+    lines = ["<table><tr><th>weights, top-1</th>"]
+    lines += [f'<th class="n">{text}</th>' for text in head]
+    for (name, start), own in probed.items():
+        cells = [percent(_top1(own, *column)) for column in columns]
+        cells += [_tuned(results, start, fraction) for fraction in tuned]
+        lines.append(f"</tr><tr><td>{html.escape(name)}</td>")
+        lines += [f'<td class="n">{cell}</td>' for cell in cells]
+    note = (
+        "Percent of the test images ± standard deviation over seeds and draws of the labels. kNN: "
+        f"{_NEIGHBOURS} neighbours; linear: logistic regression; both on features of the backbone, "
+        "which is not changed. Fine-tuned: the arms that start from these weights, whose "
+        "settings are those they chose on validation data."
+    )
+    table = "".join(lines) + f'</tr></table><p class="note">{html.escape(note)}</p>'
+    charts = [chart for probe in _NAMES if (chart := _chart(probed, columns, probe))]
+    return ["<h2>Frozen features</h2>", table, document.row(charts)]
+
+
+def _probed(results: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], list[Row]]]:
+    """Names with the start of their arms, and rows: pretext tasks, then random weights."""
+    floors = {}
+    for name, rows in results["probes"].items():
+        trained = [row for row in rows if row["weights"] != "random"]
+        if trained:
+            yield (name, name), trained
+        if floor := [row for row in rows if row["weights"] == "random"]:
+            floors[name] = floor
+    for name, floor in floors.items():
+        model = results["config"]["pretexts"][name]["model"]["name"]
+        yield ("random" if len(floors) == 1 else f"random, {model} as in {name}", "random"), floor
+
+
+def _top1(rows: Sequence[Row], probe: str, fraction: float) -> list[float]:
+    return [
+        row["top1"]
+        for row in rows
+        if (row["probe"], row["label_fraction"]) == (probe, fraction)
+        and row.get("k", _NEIGHBOURS) == _NEIGHBOURS
+    ]
+
+
+def _tuned(results: Mapping[str, Any], start: str, fraction: float) -> str:
+    """Of the arms that start from some weights, at a share of the labels."""
+    found = []
+    for arm in results["arms"].values():
+        if arm["start"] == start and (share := arm["labels"].get(f"{fraction:g}")):
+            found.append(percent([run["test"]["top1"] for run in best(share)["runs"]]))
+    return "; ".join(found)
+
+
+def _chart(
+    probed: Mapping[tuple[str, str], list[Row]], columns: Sequence[tuple[str, float]], probe: str
+) -> str:
+    shares = sorted(fraction for other, fraction in columns if other == probe)
+    if len(shares) < 2:
+        return ""
+    lines = []
+    for index, ((name, _), rows) in enumerate(probed.items()):
+        values = [_top1(rows, probe, fraction) for fraction in shares]
+        means = [statistics.mean(each) for each in values]
+        spread = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values]
+        x = [100 * fraction for fraction in shares]
+        lines.append(Curve(name, x, means, index, spread=spread))
+    return curves.draw(
+        lines,
+        f"{_NAMES[probe]} {label('top1')} by share of the labels",
+        "percent",
+        percent=True,
+        x_label="percent of the labels",
+        logarithmic=True,
+    )
+
+
+def _share(fraction: float) -> str:
+    return f"{100 * fraction:g} %"

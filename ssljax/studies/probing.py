@@ -1,0 +1,80 @@
+"""Probes of a study's pretext runs, and of random weights of the same networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssljax.files import storage
+
+Rows = list[dict[str, Any]]
+FILE = "probes.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Probing:
+    """What is probed of a pretext run, on the images of the study's classification.
+
+    Attributes:
+      options: of `ssljax.probe`, as JSON values.
+      floor: whether random weights of the network are probed, too, with the seed of the run.
+    """
+
+    options: dict[str, Any]
+    floor: bool
+
+
+def plan(config: ConfigDict, name: str) -> Probing | None:
+    """How a pretext run is probed; None if the study has no probes.
+
+    Random weights are probed once for each network and size of the images, with the first pretext
+    task that has it.
+    """
+    if not config.probes:
+        return None
+    data, own = config.classification.data, _network(config.pretexts[name])
+    options = {
+        "probes": list(config.probes),
+        "label_fractions": [float(fraction) for fraction in config.label_fractions],
+        "draws": config.probe_draws,
+        "dataset": data.dataset,
+        "data_dir": data.data_dir,
+        **{f"{split}_split": data[f"{split}_split"] for split in ("train", "validation", "test")},
+    }
+    first = next(other for other, run in config.pretexts.items() if _network(run) == own)
+    return Probing(options, floor=first == name)
+
+
+def _network(run: ConfigDict) -> tuple[str, int]:
+    return json.dumps(run.model.to_dict(), sort_keys=True), run.data.image_size
+
+
+def finish(
+    probing: Probing, probe: Callable[..., Rows], folder: pathlib.Path, step: int, seed: int
+) -> Rows:
+    """The rows of `ssljax.probe` for a finished run; they are kept in its folder.
+
+    Args:
+      probing: what to probe.
+      probe: that function.
+      folder: of the run.
+      step: of the checkpoint that the run hands over.
+      seed: of random weights.
+    """
+    file, asked = folder / FILE, {**dataclasses.asdict(probing), "step": step}
+    try:
+        kept = json.loads(file.read_text())
+        if kept["asked"] == asked:
+            return list(kept["rows"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        pass  # there is none, or it is damaged
+    rows = probe(folder, **probing.options)
+    if probing.floor:
+        rows += probe(folder, **probing.options, random=True, first_seed=seed)
+    storage.write_json(file, {"asked": asked, "rows": rows})
+    return rows
