@@ -37,6 +37,8 @@ STEPPED = [  # a test takes one step of each
     "large_batch.py:1024_unscaled", *PRETRAIN,
 ]  # fmt: skip
 CONFIGS = STEPPED + ["methods.py"] + [
+    f"evaluate.py:protocol={protocol},model=resnet18" for protocol in ("linear", "finetune")
+] + [
     f"pretrain.py:method={method},{rest}"
     for method in (
         "moco", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino",

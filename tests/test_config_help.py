@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ssljax.methods import method_defaults
 from ssljax.runs import config_json
 from ssljax.runs.config import described
 from ssljax.runs.config_flags import ConfigCommand
@@ -94,7 +95,7 @@ def test_a_runs_own_config_trains_it_again(pretext_run, tmp_path):
     now.epochs, now.data.mean = before.epochs, before.data.mean
     assert config_json.dumps(now) == config_json.dumps(before)
     command = parsed(spec, "--config.method.name=classification", "--workdir=x")
-    assert command.flags.config.method.to_dict() == {"name": "classification"}
+    assert command.flags.config.method.to_dict() == method_defaults("classification")
 
 
 @pytest.mark.quick

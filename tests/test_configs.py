@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from ssljax import train_config
-from ssljax.methods import METHODS
+from ssljax.methods import METHODS, method_defaults
 from ssljax.models import MODELS
 from ssljax.runs.config import check_train_config, select
 from ssljax.runs.metrics_log import read_metrics
@@ -195,5 +195,5 @@ def test_another_model_or_method_brings_its_own_options():
     assert config.model.dropout == 0.2
     config.method.grid = 4
     assert select(config, "method", "classification") == ["grid=4"]
-    assert dict(config.method) == {"name": "classification"}
+    assert dict(config.method) == method_defaults("classification")
     assert select(config, "method", "unknown") == []

@@ -12,14 +12,27 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ssljax.methods.method import Context, Method, Metrics
+from ssljax.methods.method import Batch, Context, Method, Metrics
+from ssljax.methods.view_method import canvases, check_views
 from ssljax.models.heads import Linear
 from ssljax.settings.errors import InputError
+from ssljax.settings.options import option
+from ssljax.views import recipes
+from ssljax.views.augment import centre_squares, make_views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(Method):
     """Predict the image's class."""
+
+    views: str = option(
+        "",
+        "recipe of one view, see docs/views.md, to augment images when training; empty: squares, "
+        "see data.random_crop",
+    )
+    label_smoothing: float = option(
+        0.0, "the share of the target that all classes get in equal parts", at_least=0, below=1
+    )
 
     needs_labels: ClassVar[bool] = True
     names_classes: ClassVar[bool] = True
@@ -32,14 +45,46 @@ class Classification(Method):
                 "method.name: classification needs labels of at least two classes, "
                 f"but the data set has {self.data.num_classes}"
             )
+        if self.views:
+            check_views(self.views, self.delivered_size, self.image_size)
+            groups = recipes.recipe(self.views).values()
+            if sum(len(group.views) for group in groups) > 1:
+                raise InputError(
+                    f"method.views: {self.views} makes several views; classification takes one, "
+                    "as of `supervised`, `padding_crop` or `mae`"
+                )
+
+    @property
+    def needs_canvas(self) -> bool:
+        """Augmented views are made of whole images."""
+        return bool(self.views)
+
+    def inputs(self, batch: Batch, keys: jax.Array, train: bool) -> jax.Array:
+        """float32[B, S, S, 3]: views when training, otherwise centre squares."""
+        if not self.views:
+            return super().inputs(batch, keys, train)
+        images, sizes = canvases(batch)
+        if not train:
+            return self.normalize(centre_squares(images, sizes, self.image_size))
+        recipe = recipes.recipe(self.views)
+        return self.normalize(
+            make_views(images, sizes, keys, recipe, self.image_size)["global"][:, 0]
+        )
 
     def heads(self) -> dict[str, Callable[..., Any]]:
         """One logit per class."""
         return {"head": functools.partial(Linear, features=self.data.num_classes)}
 
     def loss(self, outputs: jax.Array, context: Context) -> jax.Array:
-        """Softmax cross entropy, in nats."""
-        return optax.softmax_cross_entropy_with_integer_labels(outputs, context.batch["label"])
+        """float32[B]: softmax cross entropy, in nats.
+
+        Source of the smoothing: Szegedy et al. (2016), "Rethinking the Inception Architecture",
+        section 7.
+        """
+        target = jax.nn.one_hot(context.batch["label"], self.data.num_classes)
+        return optax.softmax_cross_entropy(
+            outputs, optax.smooth_labels(target, self.label_smoothing)
+        )
 
     def metrics(self, outputs: jax.Array, context: Context) -> Metrics:
         """top1, top3, top5 and class_mean (top-1 within each class, then the mean over classes)."""

@@ -79,8 +79,6 @@ class Method(abc.ABC):
     needs_labels: ClassVar[bool] = False
     # The outputs are one logit per class, so that images can be classified.
     names_classes: ClassVar[bool] = False
-    # The batch holds whole images, squashed to a square, instead of squares that are cut out.
-    needs_canvas: ClassVar[bool] = False
     # The loss of an example depends on the other examples of the batch.
     couples_examples: ClassVar[bool] = False
     # A second set of weights follows the trained ones, see `teacher_momentum`.
@@ -92,6 +90,11 @@ class Method(abc.ABC):
     best_is_max: ClassVar[bool] = True
     # The checkpoint that is evaluated and transferred unless another one is named.
     hand_over: ClassVar[str] = "latest"
+
+    @property
+    def needs_canvas(self) -> bool:
+        """Whether the batch holds whole images, squashed to a square, and no squares of them."""
+        return False
 
     @property
     def image_size(self) -> int:

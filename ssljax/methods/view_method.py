@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +20,13 @@ class ViewMethod(Method):
 
     views: str = option("simclr", "recipe of the views, see docs/views.md")
 
-    needs_canvas: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
-        try:
-            recipes.recipe(self.views)
-        except InputError as error:
-            raise InputError(f"method.views: {error}") from error
-        canvas, size = self.delivered_size, self.image_size
-        if canvas < size:
-            raise InputError(
-                f"data.canvas: {canvas} px are too few for views of data.image_size={size} px; "
-                f"use at least {size}, or 0 to have it chosen"
-            )
+        check_views(self.views, self.delivered_size, self.image_size)
+
+    @property
+    def needs_canvas(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def recipe(self) -> recipes.Recipe:
@@ -51,7 +44,7 @@ class ViewMethod(Method):
         When evaluating, a record has the same views every time. Without random views, a loss that
         compares them would say nothing.
         """
-        images, sizes = self._canvas(batch)
+        images, sizes = canvases(batch)
         made = make_views(images, sizes, keys, self.recipe, self.image_size)
         views = {name: self.normalize(group) for name, group in made.items()}
         return views if len(views) > 1 else views["global"]
@@ -67,7 +60,7 @@ class ViewMethod(Method):
         Returns:
           float32[B, S, S, 3].
         """
-        return self.normalize(centre_squares(*self._canvas(batch), self.image_size))
+        return self.normalize(centre_squares(*canvases(batch), self.image_size))
 
     def remarks(self, channels: int) -> list[str]:
         """Says if the recipe changes the colours of images that have none."""
@@ -81,6 +74,24 @@ class ViewMethod(Method):
             f"saturation; {self.views}{recipes.ONE_CHANNEL} does not"
         ]
 
-    @staticmethod
-    def _canvas(batch: Batch) -> tuple[jax.Array, jax.Array]:
-        return batch["image"], jnp.stack([batch["height"], batch["width"]], axis=-1)
+
+def check_views(name: str, canvas: int, image_size: int) -> None:
+    """Checks the name of a recipe, and that canvases are large enough for its views.
+
+    Raises:
+      InputError: an unknown name, or they are not.
+    """
+    try:
+        recipes.recipe(name)
+    except InputError as error:
+        raise InputError(f"method.views: {error}") from error
+    if canvas < image_size:
+        raise InputError(
+            f"data.canvas: {canvas} px are too few for views of data.image_size={image_size} px; "
+            f"use at least {image_size}, or 0 to have it chosen"
+        )
+
+
+def canvases(batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """The canvases of a batch, uint8[B, C, C, 3], and the sizes of the images, int32[B, 2]."""
+    return batch["image"], jnp.stack([batch["height"], batch["width"]], axis=-1)

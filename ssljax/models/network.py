@@ -23,8 +23,9 @@ class Network(nn.Module):
     Attributes:
       make_backbone: makes the backbone, given keyword arguments of `Part`.
       make_heads: makes each head, in the same way; (name, function) pairs.
-      batch_statistics: the names of the parts whose batch normalisation uses the batch's
-        statistics; the others use the running ones.
+      batch_statistics: the names of the parts that are trained: their batch normalisation uses the
+        batch's statistics, and they have dropout. The others use the running statistics, without
+        dropout.
     """
 
     make_backbone: Callable[..., Backbone]
@@ -60,8 +61,11 @@ class Network(nn.Module):
         return self._backbone.layers(images)
 
     def _view_keys(self, views: tuple[int, ...], first: int) -> jax.Array | None:
-        """A key for each image: those of the records, or ones derived from them for each view."""
-        if not self.has_variable(_KEYS, "records"):
+        """A key for each image: those of the records, or ones derived from them for each view.
+
+        None without dropout.
+        """
+        if "backbone" not in self.batch_statistics or not self.has_variable(_KEYS, "records"):
             return None
         keys: jax.Array = self.get_variable(_KEYS, "records")
         if first:

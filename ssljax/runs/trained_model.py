@@ -160,7 +160,7 @@ class TrainedModel:
           InputError: an image cannot be read, the outputs are not finite, or the method compares
             views.
         """
-        if self.run.method.needs_canvas:
+        if self.run.method.needs_canvas and not self.run.method.names_classes:
             raise InputError(
                 f"the outputs of {self.run.config.method.name} are those of views, not of images; "
                 "use `features`"

@@ -106,6 +106,10 @@ _DINO_RESNET_LOCAL = dataclasses.replace(_DINO_LOCAL, crop=(0.05, 0.14))
 # code: no colours.
 _MAE = View(crop=(0.2, 1.0), bicubic=True)
 
+# The usual augmentation of supervised training on ImageNet, and of linear classification and
+# fine-tuning there (Szegedy et al., 2015, "Going Deeper with Convolutions"; torchvision's).
+_SUPERVISED = View()
+
 # The usual augmentation of supervised training on CIFAR-10 (He et al. 2016, section 4.2).
 _PADDING_CROP = View(crop=None, pad=4)
 
@@ -123,6 +127,7 @@ _RECIPES: dict[str, Recipe] = {
         "local": Group((_DINO_RESNET_LOCAL,) * 8, _SMALL_LOCAL),
     },
     "mae": {"global": Group((_MAE,))},
+    "supervised": {"global": Group((_SUPERVISED,))},
     "padding_crop": {"global": Group((_PADDING_CROP,))},
 }
 
