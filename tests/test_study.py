@@ -14,6 +14,7 @@ from ssljax import arm_config, setting_config, study
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError, Interrupted
+from ssljax.studies import labels_worth
 from ssljax.studies.results import best, chosen
 from tests.conftest import REPOSITORY
 
@@ -206,10 +207,29 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     how = f"points {'above' if gain >= 0 else 'below'} random weights"
     for said in (
         "kNN, 25 %", "linear, 100 %", "fine-tuned, 25 %", "linear top-1 by share of the labels",
+        "How many labels pretraining is worth", "with 25 %",
         "By share of the labels", "25 %", "Test top-1 by pretext epochs",
         f"puzzle ends {abs(gain):.1f} ± ", f"{how} in top-1 with 25 % of the labels",
     ):  # fmt: skip
         assert said in text, said
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("target", "share"),
+    [
+        (0.2, 0.01),
+        (0.4, 0.01),
+        (0.5, 0.1**1.5),
+        (0.6, 0.1),
+        (0.65, 0.1**0.5),
+        (0.7, 1),
+        (0.8, None),
+    ],
+)
+def test_the_labels_that_random_weights_need_are_interpolated(target, share):
+    found = labels_worth.needed([(0.01, 0.4), (0.1, 0.6), (1.0, 0.7)], target)
+    assert found == (share and pytest.approx(share))
 
 
 @pytest.mark.parametrize(

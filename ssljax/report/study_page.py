@@ -112,6 +112,8 @@ def _comparisons(results: dict[str, Any]) -> list[str]:
         parts += ["<h2>By share of the labels</h2>", tables.shares(results, shares)]
     if len(shares) > 1:
         parts.append(document.row([charts.label_efficiency(results)]))
+        if table := tables.labels_worth(results):
+            parts += ["<h2>How many labels pretraining is worth</h2>", table]
     axes = {axis for arm in results["arms"].values() for axis in arm["axes"]}
     if axes:
         figures = [charts.axis(results, axis) for axis in sorted(axes)]

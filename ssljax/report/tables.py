@@ -8,6 +8,7 @@ import urllib.parse
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from ssljax.studies.labels_worth import worth
 from ssljax.studies.results import chosen, describe_failure, failed_arms, main_arms
 
 _LABELS = {
@@ -114,6 +115,32 @@ def shares(results: dict[str, Any], keys: Sequence[str]) -> str:
                 lines.append(f'<td class="n">{f"<b>{text}</b>" if bold else text}</td>')
         lines.append("</tr>")
     note = "Bold: the setting that the arm chose on validation data." if len(settings) > 1 else ""
+    return "".join(lines) + f'</table><p class="note">{note}</p>'
+
+
+def labels_worth(results: dict[str, Any]) -> str:
+    """How many labels random weights need to be as good as each arm; empty if it is not known."""
+    found = worth(results)
+    if not found:
+        return ""
+    shares = sorted({share for needs in found.values() for share in needs}, reverse=True)
+    head = "".join(f'<th class="n">with {100 * share:g} %</th>' for share in shares)
+    lines = [f"<table><tr><th>as good as</th>{head}</tr>"]
+    most = max(shares)
+    for name, needs in found.items():
+        cells = []
+        for share in shares:
+            need = needs.get(share)
+            text = "" if share not in needs else f"more than {100 * most:g} %"
+            if need is not None:
+                text = f"{100 * need:.3g} % ({need / share:.2g} ×)"
+            cells.append(f'<td class="n">{text}</td>')
+        lines.append(f"<tr><td>{_text(name)}</td>{''.join(cells)}</tr>")
+    note = (
+        "The share of the labels that random weights need to reach the arm's accuracy, "
+        "interpolated between the shares that they were trained on; the smallest of these if they "
+        "reach it there."
+    )
     return "".join(lines) + f'</table><p class="note">{note}</p>'
 
 
