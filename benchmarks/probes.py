@@ -70,7 +70,7 @@ def sklearn_linear(images: int) -> contenders.Work:
             score = model.score(chosen_on, validation[1])
             if score > best[0]:
                 best, worse = (score, l2, model.predict(asked)), 0
-            elif (worse := worse + 1) == PATIENCE:
+            elif score < best[0] and (worse := worse + 1) == PATIENCE:
                 break
         _say(f"sklearn_linear: L2 {best[1]:g}", best[2], test[1])
         return images

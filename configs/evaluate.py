@@ -70,6 +70,5 @@ def get_config(choice: str = "") -> ConfigDict:
     if any(part.startswith("method=") for part in rest):
         raise InputError("configs/evaluate.py: the method is classification; name a protocol only")
     config = config_files.load(f"{PRETRAIN}:{','.join(['method=classification', *rest])}")
-    config.init_layers = "backbone"
     PROTOCOLS[name](config)
     return config

@@ -5,7 +5,7 @@
 
 Methods of configs/pretrain.py train a ResNet-18 of an eighth of the width on 6,000 images without
 labels. Their features are then probed, and the whole network is fine-tuned, with 1,000 labels and
-with 100. Random weights are beside them. What came out is in docs/results.md.
+with 100. Random weights are beside them.
 """
 
 import pathlib
@@ -27,7 +27,6 @@ def get_config(methods: str = DEFAULT) -> ConfigDict:
     config.label_fractions, config.label_epochs = (1.0, 0.1), (20, 60)
     config.classification = _on_embedded_images("classification")
     config.classification.data.train_split = "images[60%:70%]"
-    config.classification.init_layers = "backbone"
     config.classification.batch_size = 64
     config.classification.schedule.name = "cosine"
     config.classification.validate_every_epochs = 5

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
+from ml_collections import ConfigDict
 
 from ssljax.files import storage
 from ssljax.settings.command_line import Command, no_arguments
@@ -31,6 +32,8 @@ def probe(
     test_split: str = "",
     dataset: str = "",
     data_dir: str = "",
+    image_key: str = "",
+    label_key: str = "",
     checkpoint: str = "",
     random: bool = False,
     seeds: int = 1,
@@ -54,6 +57,8 @@ def probe(
       test_split: images to classify; empty is the config's `data.test_split`.
       dataset: TFDS's name of another data set; empty is the run's own.
       data_dir: where the data set is now, if it is not where the config says.
+      image_key: the name of the image feature; empty is the config's `data.image_key`.
+      label_key: the name of the label feature; empty is the config's `data.label_key`.
       checkpoint: see `ssljax.load_run`.
       random: probe new weights of the run's network, whose batch statistics are those of one pass
         over the training images, and not the run's.
@@ -67,7 +72,8 @@ def probe(
 
     Raises:
       InputError: the run, the checkpoint, the data set or the layer is not there; an image has no
-        label; or the test images are among those that the run was trained on.
+        label; or the test images are among those that the run was trained on, that have labels, or
+        that the L2 is chosen on.
     """
     from ssljax.devices import processes
     from ssljax.probes import protocol
@@ -85,7 +91,10 @@ def probe(
         splits = {"train": train_split, "validation": validation_split, "test": test_split}
         if "linear" not in probes:
             del splits["validation"]
-        images = _open(trained, splits, dataset, data_dir, random)
+        data = trained.run.config.data.copy_and_resolve_references()
+        data.dataset, data.data_dir = dataset or data.dataset, data_dir or data.data_dir
+        data.image_key, data.label_key = image_key or data.image_key, label_key or data.label_key
+        images = _open(trained, data, splits, bool(data_dir), random)
     rows = []
     for seed in range(first_seed, first_seed + seeds):
         model = with_random_weights(trained, seed, images["train"]) if random else trained
@@ -104,7 +113,7 @@ def probe(
             draws,
         ):
             about = {"layer": layer, "weights": model.checkpoint, "seed": model.run.config.seed}
-            rows.append({**row, **about, "examples": len(images["test"])})
+            rows.append({**row, **about, "examples": len(features["test"].labels)})
             chosen = f"k {row['k']}" if "k" in row else f"L2 {row['l2']:g}"
             processes.say(
                 f"{name}  {row['probe']}, {chosen}, {row['labels']:,} labels, draw "
@@ -114,34 +123,36 @@ def probe(
 
 
 def _open(
-    model: TrainedModel, splits: Mapping[str, str], dataset: str, data_dir: str, random: bool
+    model: TrainedModel, data: ConfigDict, splits: Mapping[str, str], own_data: bool, random: bool
 ) -> dict[str, ImageSource]:
     """The labelled images of splits, by `train`, `validation` and `test`.
 
     Args:
       model: of the run.
-      splits: names; empty ones are the config's.
-      dataset: empty is the run's own.
-      data_dir: empty is the run's own.
+      data: like `config.data`; it gets the names of the splits.
+      splits: names; empty ones are those of `data`.
+      own_data: whether the user named the data folder, so that labels may be kept there.
       random: whether the run's weights are not used, so that it may have seen the images.
     """
     from ssljax.data.image_source import ImageSource
     from ssljax.data.records import open_records
     from ssljax.runs.contamination import check_apart
 
-    config = model.run.config.copy_and_resolve_references()
-    data = config.data
-    data.dataset, data.data_dir = dataset or data.dataset, data_dir or data.data_dir
     found = {}
     for split, name in splits.items():
         data[f"{split}_split"] = name = name or data[f"{split}_split"]
         records = open_records(
-            data.dataset, name, data.data_dir, data.image_key, data.label_key, bool(data_dir)
+            data.dataset, name, data.data_dir, data.image_key, data.label_key, own_data
         )
         if not records.class_names:
             raise InputError(f"{records.name} has no labels, which probes need")
         found[split] = ImageSource(records.labelled(), model.run.method.image_size, data.decoding)
+    config = ConfigDict({"data": data})
     check_apart(config, config, "which are the probe's images with labels")
+    if "validation" in splits:
+        chosen_on = config.copy_and_resolve_references()
+        chosen_on.data.train_split = data.validation_split
+        check_apart(chosen_on, config, "on which the L2 is chosen")
     own = model.run.config.data
     if not random and (own.dataset, own.train_split) != (data.dataset, data.train_split):
         check_apart(model.run.config, config)
@@ -179,8 +190,11 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     distributed.join()
     keep_programs()
     cpu.split(read_config(arguments.workdir).cpu_devices)
-    names = ("layer", "train_split", "validation_split", "test_split", "dataset", "data_dir")
-    chosen = {name: arguments[name].value for name in (*names, "checkpoint", "random")}
+    names = (
+        "layer", "train_split", "validation_split", "test_split", "dataset", "data_dir",
+        "image_key", "label_key", "checkpoint", "random",
+    )  # fmt: skip
+    chosen = {name: arguments[name].value for name in names}
     rows = probe(
         arguments.workdir,
         tuple(arguments.probes.split(",")),
@@ -237,6 +251,8 @@ def cli() -> None:
     command.text("checkpoint", "best, latest or a step (default: what the method hands over)")
     command.text("dataset", "TFDS's name of another data set (default: the run's)")
     command.text("data_dir", "where the data set is prepared (default: where the run found it)")
+    command.text("image_key", "name of the image feature (default: the config's)")
+    command.text("label_key", "name of the label feature (default: the config's)")
     command.text("json", "a file for the rows")
     command.plugin()
     command.run(main)

@@ -50,7 +50,8 @@ def study(
 
     Raises:
       InputError: about the config, the data or the folder; if possible before anything is trained.
-      TrainingFailed: every run of every arm failed; otherwise failed runs are in the results.
+      TrainingFailed: every run of every arm failed, or any run of a part; otherwise failed runs are
+        in the results.
     """
     from ssljax.studies import outcomes, plan, results
     from ssljax.studies.config import check_study_config, complete_study
@@ -88,6 +89,12 @@ def study(
         for key, ended in finish(runs, _run_and_probe).items():
             (pretexts if key in config.pretexts else cells).setdefault(key, []).append(ended)
     if only or seed is not None:
+        parts = (*pretexts.values(), *cells.values())
+        failures = [run for part in parts for run in part if isinstance(run, outcomes.Failure)]
+        if failures:
+            raise TrainingFailed(
+                f"{len(failures)} runs failed, the first: {failures[0].folder}: {failures[0].error}"
+            )
         return {}
     collected = results.collect(config, pretexts, cells)
     try:
@@ -114,6 +121,12 @@ def _preflight(config: ConfigDict) -> None:
         check_buildable(run)
         return run.variable_shapes()[0]
 
+    if config.probes:
+        labelled = open_run(resolve(config.classification))
+        for split in ("train", "validation", "test"):
+            labelled.records(config.classification.data[f"{split}_split"])
+        why = "which are the probes' images with labels"
+        check_apart(config.classification, config.classification, why)
     starts = {name: shapes(run) for name, run in config.pretexts.items()}
     for pretext in config.pretexts.values():
         check_apart(pretext, config.classification)

@@ -117,12 +117,14 @@ def test_views_are_made_when_training_and_squares_when_evaluating(with_views, tm
     result = ssljax.evaluate(tmp_path / "run")
     model = ssljax.load_run(tmp_path / "run")
     records = run.records(run.config.data.test_split)
-    named = [model.classify(image, top=1)[0][0][0] for image, _ in records.read(range(40))]
-    right = np.mean([
-        name == run.class_names[label]
-        for name, (_, label) in zip(named, records.read(range(40)), strict=True)
-    ])  # fmt: skip
-    assert right == pytest.approx(result["metrics"]["top1"], abs=0.35)
+    examples = records.read(range(len(records)))
+    named = model.classify([image for image, _ in examples], top=1)
+    right = [
+        found[0][0] == run.class_names[label]
+        for found, (_, label) in zip(named, examples, strict=True)
+    ]
+    # Squares are resized twice on the devices, and once on the host.
+    assert np.mean(right) == pytest.approx(result["metrics"]["top1"], abs=1.5 / len(records))
 
 
 def test_a_frozen_backbone_has_no_dropout(make_config):

@@ -261,7 +261,7 @@ def test_features_are_kept_until_weights_or_images_are_others(pretext_run, tmp_p
     files = sorted((folder / "probes").glob("features-*.npy"))
     assert len(files) == 5
     for file in files:
-        file.write_bytes(file.read_bytes()[:-4])  # cut off
+        file.write_bytes(file.read_bytes()[:-4] if file != files[0] else b"")  # cut off
     assert computed() == (rows, 2)
     shutil.rmtree(folder / "probes")
     (folder / "probes").symlink_to(tmp_path)

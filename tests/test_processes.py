@@ -93,6 +93,7 @@ def flags(folder, data_dir):
         f"--workdir={folder}",
         f"--config.data.data_dir={data_dir}",
         "--config.epochs=4",
+        "--config.probes.knn.every_epochs=1",
     ]
 
 

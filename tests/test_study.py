@@ -206,7 +206,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     )
     how = f"points {'above' if gain >= 0 else 'below'} random weights"
     for said in (
-        "kNN, 25 %", "linear, 100 %", "fine-tuned, 25 %", "linear top-1 by share of the labels",
+        "kNN, 25 %", "linear, 100 %", "with labels, 25 %", "linear top-1 by share of the labels",
         "How many labels pretraining is worth", "with 25 %",
         "By share of the labels", "25 %", "Test top-1 by pretext epochs",
         f"puzzle ends {abs(gain):.1f} ± ", f"{how} in top-1 with 25 % of the labels",

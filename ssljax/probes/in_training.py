@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ssljax.probes.accuracy import accuracies
 from ssljax.probes.features import extract
 from ssljax.runs.feature_extraction import FeatureExtractor
 from ssljax.runs.run import Run
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import Diverged, InputError
 
 _NEIGHBOURS = 20
 
@@ -42,12 +42,17 @@ class TrainingProbes:
             self._train = self._open(data.train_split, probes.train_images)
             self._validation = self._open(data.validation_split, probes.validation_images)
 
-    def due(self, step: int) -> tuple[str, ...]:
-        """The probes that follow a step."""
+    def due(self, step: int, found: Collection[str] = ()) -> tuple[str, ...]:
+        """The probes that follow a step.
+
+        Args:
+          step: from 0; nothing follows the start.
+          found: names of metrics that are there already.
+        """
         return tuple(
             name
             for name, every in self._every.items()
-            if step and (step % every == 0 or step == self._total)
+            if step and (step % every == 0 or step == self._total) and f"{name}_top1" not in found
         )
 
     def metrics(
@@ -65,12 +70,18 @@ class TrainingProbes:
 
         Returns:
           `knn_top1`, with 20 neighbours, and `linear_top1`.
+
+        Raises:
+          Diverged: the features are not finite.
         """
         placed = self._extractor.place(weights["params"], weights["stats"])
-        known, asked = (
-            extract(self._extractor, placed, images, stop)
-            for images in (self._train, self._validation)
-        )
+        try:
+            known, asked = (
+                extract(self._extractor, placed, images, stop)
+                for images in (self._train, self._validation)
+            )
+        except InputError as error:
+            raise Diverged(f"probes: {error}") from error
         classes = len(self._train.records.class_names)
         found = {}
         if "knn" in names:

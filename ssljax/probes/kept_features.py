@@ -68,8 +68,8 @@ def read(file: pathlib.Path, count: int) -> np.ndarray | None:
     try:
         if file.is_symlink() or not file.is_file():
             return None
-        values = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+        values = np.lib.format.open_memmap(file, mode="r")
+    except (OSError, ValueError, EOFError):
         return None
     fits = values.dtype == np.float32 and values.ndim == 2 and len(values) == count
     return np.array(values) if fits and np.isfinite(values).all() else None
@@ -86,6 +86,8 @@ def write(file: pathlib.Path, values: np.ndarray) -> None:
         try:
             with open(scratch, "xb") as new:  # follows no link that is there
                 np.save(new, values, allow_pickle=False)
+                new.flush()
+                os.fsync(new.fileno())
             os.replace(scratch, file)
         finally:
             scratch.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -38,29 +39,35 @@ def votes(
     Returns:
       For each of `neighbours`, float32[M, classes].
     """
-    most = min(max(neighbours), len(bank))
-
-    @jax.jit
-    def of_chunk(bank: jax.Array, labels: jax.Array, queries: jax.Array) -> list[jax.Array]:
-        cosines = jnp.matmul(queries, bank.T, precision="highest")
-        similarities, places = jax.lax.top_k(cosines, most)
-        weights = jnp.exp(similarities / TEMPERATURE)
-        rows = jnp.arange(len(queries))[:, None]
-        none = jnp.zeros((len(queries), classes))
-        return [
-            none.at[rows, labels[places[:, :count]]].add(weights[:, :count]) for count in neighbours
-        ]
-
     unit_bank, on_device = jax.device_put((_unit(bank), labels.astype(np.int32)))
     chunk = min(max(1, _SIMILARITIES // len(bank)), len(queries))
     found: list[list[np.ndarray]] = []
     for start in range(0, len(queries), chunk):
         part = _unit(queries[start : start + chunk])
         padded = np.pad(part, ((0, chunk - len(part)), (0, 0)))  # so that one shape is compiled
-        results = of_chunk(unit_bank, on_device, padded)
+        results = _votes(unit_bank, on_device, padded, classes, tuple(neighbours))
         found.append([np.asarray(result)[: len(part)] for result in results])
     parts = zip(*found, strict=True)
     return {count: np.concatenate(part) for count, part in zip(neighbours, parts, strict=True)}
+
+
+@functools.partial(jax.jit, static_argnames=("classes", "neighbours"))
+def _votes(
+    bank: jax.Array,
+    labels: jax.Array,
+    queries: jax.Array,
+    classes: int,
+    neighbours: tuple[int, ...],
+) -> list[jax.Array]:
+    """float32[M, classes] for each of `neighbours`, of features of length 1."""
+    cosines = jnp.matmul(queries, bank.T, precision="highest")
+    similarities, places = jax.lax.top_k(cosines, min(max(neighbours), len(bank)))
+    weights = jnp.exp(similarities / TEMPERATURE)
+    rows = jnp.arange(len(queries))[:, None]
+    none = jnp.zeros((len(queries), classes))
+    return [
+        none.at[rows, labels[places[:, :count]]].add(weights[:, :count]) for count in neighbours
+    ]
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

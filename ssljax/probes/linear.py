@@ -16,7 +16,7 @@ from ssljax.probes.features import LabelledFeatures
 # What the squared weights are multiplied by: mean loss + L2 · Σ weights².
 L2S = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 TOLERANCE = 1e-5  # of the largest entry of the gradient
-PATIENCE = 3  # values of L2 in a row that are not better than the best before
+PATIENCE = 3  # values of L2 that are worse than the best before, since it was found
 
 
 class Regression(NamedTuple):
@@ -25,12 +25,10 @@ class Regression(NamedTuple):
     Attributes:
       weights: float32[D, K].
       biases: float32[K].
-      iterations: of L-BFGS.
     """
 
     weights: np.ndarray
     biases: np.ndarray
-    iterations: int
 
 
 class Standardisation:
@@ -56,8 +54,8 @@ def make_fit(
     """Copies examples to a device, and returns a function that fits a classifier to them.
 
     It minimises the mean cross-entropy + `l2` · the sum of squared weights, until no entry of the
-    gradient is larger than `TOLERANCE`. Biases are not regularised. scikit-learn's
-    `LogisticRegression` has the same minimum with C = 1 / (2 · l2 · N).
+    gradient is larger than `TOLERANCE`, but for at most 1,000 iterations. Biases are not
+    regularised. scikit-learn's `LogisticRegression` has the same minimum with C = 1 / (2 · l2 · N).
 
     Source: L-BFGS is SciPy's (Zhu, Byrd, Lu and Nocedal, 1997, "Algorithm 778: L-BFGS-B").
 
@@ -73,24 +71,15 @@ def make_fit(
     # Features in rows: with few classes, the products are several times as fast.
     columns, classes_of = jax.device_put((np.ascontiguousarray(values.T), labels.astype(np.int32)))
 
-    @jax.jit
-    def gradient(
-        weights: jax.Array, biases: jax.Array, columns: jax.Array, labels: jax.Array, l2: jax.Array
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        def loss(weights: jax.Array, biases: jax.Array) -> jax.Array:
-            logits = jnp.matmul(weights.T, columns, precision="highest") + biases[:, None]
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels, axis=0)
-            return jnp.mean(losses) + l2 * jnp.sum(weights**2)
-
-        return jax.value_and_grad(loss, argnums=(0, 1))(weights, biases)
-
     def split(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         weights, biases = np.split(flat.astype(np.float32), [size * classes])
         return weights.reshape(size, classes), biases
 
     def fit(l2: float, start: Regression | None = None) -> Regression:
         def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            loss, (of_weights, of_biases) = gradient(*split(flat), columns, classes_of, l2)
+            loss, (of_weights, of_biases) = _loss_and_gradient(
+                *split(flat), columns, classes_of, l2
+            )
             both = np.concatenate([np.asarray(of_weights).ravel(), np.asarray(of_biases)])
             return float(loss), both.astype(np.float64)
 
@@ -103,9 +92,23 @@ def make_fit(
             method="L-BFGS-B",
             options={"gtol": TOLERANCE, "ftol": 0, "maxiter": 1000, "maxls": 50},
         )
-        return Regression(*split(found.x), int(found.nit))
+        return Regression(*split(found.x))
 
     return fit
+
+
+@jax.jit
+def _loss_and_gradient(
+    weights: jax.Array, biases: jax.Array, columns: jax.Array, labels: jax.Array, l2: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Of features float32[D, N] and labels int32[N]."""
+
+    def loss(weights: jax.Array, biases: jax.Array) -> jax.Array:
+        logits = jnp.matmul(weights.T, columns, precision="highest") + biases[:, None]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels, axis=0)
+        return jnp.mean(losses) + l2 * jnp.sum(weights**2)
+
+    return jax.value_and_grad(loss, argnums=(0, 1))(weights, biases)
 
 
 def probe(
@@ -117,8 +120,8 @@ def probe(
 ) -> tuple[float, np.ndarray]:
     """Fits a classifier for each L2, and uses the one that is best on validation images.
 
-    Each search begins where the one with the next larger L2 ended. It ends early when smaller
-    values only make it worse.
+    Each search begins where the one with the next larger L2 ended. Smaller values are not tried
+    after three that are worse than the best.
 
     Args:
       train: what it is fitted to, and standardised with.
@@ -140,7 +143,7 @@ def probe(
         hits = int(np.sum(guesses == validation.labels))
         if best is None or hits > best[0]:
             best, worse = (hits, l2, current), 0
-        else:
+        elif hits < best[0]:
             worse += 1
             if worse == PATIENCE:
                 break

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from ssljax.data.subset import select
 from ssljax.probes import PROBES, knn, linear
 from ssljax.probes.accuracy import accuracies
@@ -64,12 +62,8 @@ def measure(
             if "knn" in probes:
                 votes = knn.votes(known.values, known.labels, test.values, classes)
                 for count, scores in votes.items():
-                    yield {"probe": "knn", **about, "k": count, **_accuracies(scores, test)}
+                    yield {"probe": "knn", **about, "k": count, **accuracies(scores, test.labels)}
             if "linear" in probes:
                 assert validation is not None
                 l2, scores = linear.probe(known, validation, test, classes)
-                yield {"probe": "linear", **about, "l2": l2, **_accuracies(scores, test)}
-
-
-def _accuracies(scores: np.ndarray, test: LabelledFeatures) -> dict[str, float]:
-    return accuracies(scores, test.labels)
+                yield {"probe": "linear", **about, "l2": l2, **accuracies(scores, test.labels)}

@@ -13,6 +13,7 @@ from ssljax.data.image_source import ImageSource
 from ssljax.devices.parallelism import Parallelism, place
 from ssljax.models.batch_norm import COLLECTION, BatchNorm
 from ssljax.models.network import Network, variables
+from ssljax.runs.feature_extraction import draw_nothing
 from ssljax.runs.trained_model import TrainedModel
 
 _PART = "backbone"
@@ -62,7 +63,7 @@ def _one_pass(model: TrainedModel, params: Any, stats: Any, images: ImageSource)
     total, count = nothing[_PART], 0
     batches = pipeline.batches(
         images,
-        lambda rng: {},
+        draw_nothing,
         batch_size=rows,
         epochs=1,
         seed=0,

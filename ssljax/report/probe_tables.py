@@ -34,7 +34,7 @@ def section(results: Mapping[str, Any]) -> list[str]:
         reverse=True,
     )
     head = [f"{_NAMES[probe]}, {_share(fraction)}" for probe, fraction in columns]
-    head += [f"fine-tuned, {_share(fraction)}" for fraction in tuned]
+    head += [f"with labels, {_share(fraction)}" for fraction in tuned]
     lines = ["<table><tr><th>weights, top-1</th>"]
     lines += [f'<th class="n">{text}</th>' for text in head]
     for (name, start), own in probed.items():
@@ -45,8 +45,8 @@ def section(results: Mapping[str, Any]) -> list[str]:
     note = (
         "Percent of the test images ± standard deviation over seeds and draws of the labels. kNN: "
         f"{_NEIGHBOURS} neighbours; linear: logistic regression; both on features of the backbone, "
-        "which is not changed. Fine-tuned: the arms that start from these weights, whose "
-        "settings are those they chose on validation data."
+        "which is not changed. With labels: the arms that start from these weights, under "
+        "the settings that they chose on validation data."
     )
     table = "".join(lines) + f'</tr></table><p class="note">{html.escape(note)}</p>'
     charts = [chart for probe in _NAMES if (chart := _chart(probed, columns, probe))]
@@ -63,8 +63,10 @@ def _probed(results: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], list[
         if floor := [row for row in rows if row["weights"] == "random"]:
             floors[name] = floor
     for name, floor in floors.items():
-        model = results["config"]["pretexts"][name]["model"]["name"]
-        yield ("random" if len(floors) == 1 else f"random, {model} as in {name}", "random"), floor
+        model = results["config"]["pretexts"][name]["model"]
+        said = "random" if len(floors) == 1 else f"random, {model['name']} as in {name}"
+        is_trained = model == results["config"]["classification"]["model"]
+        yield (said, "random" if is_trained else ""), floor
 
 
 def _top1(rows: Sequence[Row], probe: str, fraction: float) -> list[float]:
@@ -78,11 +80,14 @@ def _top1(rows: Sequence[Row], probe: str, fraction: float) -> list[float]:
 
 def _tuned(results: Mapping[str, Any], start: str, fraction: float) -> str:
     """Of the arms that start from some weights, at a share of the labels."""
-    found = []
-    for arm in results["arms"].values():
-        if arm["start"] == start and (share := arm["labels"].get(f"{fraction:g}")):
-            found.append(percent([run["test"]["top1"] for run in best(share)["runs"]]))
-    return "; ".join(found)
+    found = {
+        name: percent([run["test"]["top1"] for run in best(arm["labels"][f"{fraction:g}"])["runs"]])
+        for name, arm in results["arms"].items()
+        if arm["start"] == start and f"{fraction:g}" in arm["labels"]
+    }
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return "; ".join(f"{html.escape(name)}: {value}" for name, value in found.items())
 
 
 def _chart(

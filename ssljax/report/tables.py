@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from ssljax.studies.labels_worth import worth
+from ssljax.studies.labels_worth import random_shares, worth
 from ssljax.studies.results import chosen, describe_failure, failed_arms, main_arms
 
 _LABELS = {
@@ -126,20 +126,20 @@ def labels_worth(results: dict[str, Any]) -> str:
     shares = sorted({share for needs in found.values() for share in needs}, reverse=True)
     head = "".join(f'<th class="n">with {100 * share:g} %</th>' for share in shares)
     lines = [f"<table><tr><th>as good as</th>{head}</tr>"]
-    most = max(shares)
+    least, *_, most = random_shares(results)
     for name, needs in found.items():
         cells = []
         for share in shares:
             need = needs.get(share)
             text = "" if share not in needs else f"more than {100 * most:g} %"
             if need is not None:
-                text = f"{100 * need:.3g} % ({need / share:.2g} ×)"
+                at_most = "at most " if need == least else ""
+                text = f"{at_most}{100 * need:.3g} % ({need / share:.3g} ×)"
             cells.append(f'<td class="n">{text}</td>')
         lines.append(f"<tr><td>{_text(name)}</td>{''.join(cells)}</tr>")
     note = (
         "The share of the labels that random weights need to reach the arm's accuracy, "
-        "interpolated between the shares that they were trained on; the smallest of these if they "
-        "reach it there."
+        "interpolated between the shares that they were trained on."
     )
     return "".join(lines) + f'</table><p class="note">{note}</p>'
 

@@ -35,11 +35,7 @@ def layer_names(run: Run) -> tuple[str, ...]:
 
 
 class FeatureExtractor:
-    """The compiled computation of a layer's features.
-
-    Attributes:
-      layer: its name.
-    """
+    """The compiled computation of a layer's features."""
 
     def __init__(self, run: Run, layer: str = "", devices: Sequence[jax.Device] | None = None):
         """Features are those of evaluation: with running statistics, without dropout.
@@ -53,7 +49,7 @@ class FeatureExtractor:
           InputError: the backbone has no such layer.
         """
         names = layer_names(run)
-        self.layer = name = layer or names[-1]
+        name = layer or names[-1]
         if name not in names:
             raise InputError(f"no layer {name!r}; {nearest(name, names)}")
         network, method, data = run.evaluation_network(), run.method, run.config.data
@@ -88,7 +84,7 @@ class FeatureExtractor:
             return
         host = pipeline.batches(
             images,
-            _draw_nothing,
+            draw_nothing,
             batch_size=self._batch_size,
             epochs=1,
             seed=0,
@@ -101,5 +97,6 @@ class FeatureExtractor:
             yield batch, own_rows(self._step(weights, on_devices)[1]).astype(np.float32)
 
 
-def _draw_nothing(rng: np.random.Generator) -> dict[str, np.ndarray]:
+def draw_nothing(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """For `pipeline.batches`: features need no random draws."""
     return {}

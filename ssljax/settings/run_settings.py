@@ -167,9 +167,11 @@ class ProbesSettings:
     """`config.probes.*`: what probes during training use."""
 
     train_images: int = option(
-        4000, "so many of train_split, in shares of the classes, at most", above=0
+        4000, "about so many of train_split, in shares of the classes", above=0
     )
-    validation_images: int = option(1000, "so many of validation_split, at most", above=0)
+    validation_images: int = option(
+        1000, "about so many of validation_split, in shares of the classes", above=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)

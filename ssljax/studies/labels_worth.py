@@ -33,6 +33,12 @@ def needed(curve: Sequence[tuple[float, float]], target: float) -> float | None:
     return None
 
 
+def random_shares(results: Mapping[str, Any]) -> list[float]:
+    """The shares of the labels that random weights were trained on, in increasing order."""
+    random = _random(results)
+    return sorted(share for share, _ in _curve(random, results["metric"])) if random else []
+
+
 def worth(results: Mapping[str, Any]) -> dict[str, dict[float, float | None]]:
     """The shares that random weights need to reach what each other arm reaches.
 
@@ -43,7 +49,7 @@ def worth(results: Mapping[str, Any]) -> dict[str, dict[float, float | None]]:
       For each arm that does not start from random weights, by its shares of the labels: the share
       that random weights need, see `needed`. {} if they were trained on one share only.
     """
-    random = next((arm for arm in results["arms"].values() if arm["start"] == "random"), None)
+    random = _random(results)
     curve = sorted(_curve(random, results["metric"])) if random else []
     if len(curve) < 2:
         return {}
@@ -55,6 +61,10 @@ def worth(results: Mapping[str, Any]) -> dict[str, dict[float, float | None]]:
         for name, arm in results["arms"].items()
         if arm["start"] != "random"
     }
+
+
+def _random(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return next((arm for arm in results["arms"].values() if arm["start"] == "random"), None)
 
 
 def _curve(arm: Mapping[str, Any], metric: str) -> list[tuple[float, float]]:

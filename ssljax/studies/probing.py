@@ -11,6 +11,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssljax.files import storage
+from ssljax.methods import make_method
+from ssljax.methods.method import DataSpec
 
 Rows = list[dict[str, Any]]
 FILE = "probes.json"
@@ -44,6 +46,8 @@ def plan(config: ConfigDict, name: str) -> Probing | None:
         "draws": config.probe_draws,
         "dataset": data.dataset,
         "data_dir": data.data_dir,
+        "image_key": data.image_key,
+        "label_key": data.label_key,
         **{f"{split}_split": data[f"{split}_split"] for split in ("train", "validation", "test")},
     }
     first = next(other for other, run in config.pretexts.items() if _network(run) == own)
@@ -51,7 +55,12 @@ def plan(config: ConfigDict, name: str) -> Probing | None:
 
 
 def _network(run: ConfigDict) -> tuple[str, int]:
-    return json.dumps(run.model.to_dict(), sort_keys=True), run.data.image_size
+    """The backbone, and the side of the images that it sees."""
+    data = run.data
+    # The number of classes has no influence.
+    spec = DataSpec(data.image_size, tuple(data.mean), tuple(data.std), 2, data.canvas)
+    model = json.dumps([run.model.to_dict(), *data.mean, *data.std], sort_keys=True)
+    return model, make_method(run.method, spec).image_size
 
 
 def finish(

@@ -169,7 +169,7 @@ def train(
         while True:
             # The latest checkpoint is written before probes and validation, so a run that resumes
             # may begin with some that were interrupted.
-            if (due := probes.due(step)) and not log.probed(step):
+            if due := probes.due(step, log.probed(step)):
                 log.probes(step, probes.metrics(due, state.weights(), stop_if_interrupted))
                 log.start_interval(batches)
             validates = step > 0 and (step % validate_every == 0 or step == total_steps)

@@ -130,9 +130,10 @@ class TrainingLog:
         self.metrics.write("probe", step, {"epoch": epoch, **metrics})
         self._progress.validated(epoch, dict(metrics), "probes")
 
-    def probed(self, step: int) -> bool:
-        """Whether what probes found after this step was written."""
-        return any(row["kind"] == "probe" and row["step"] == step for row in self.metrics.rows)
+    def probed(self, step: int) -> set[str]:
+        """The names of what probes found after this step, as far as it was written."""
+        rows = [row for row in self.metrics.rows if row["kind"] == "probe" and row["step"] == step]
+        return {name for row in rows for name in row}
 
     def validated(self, step: int) -> bool:
         """Whether a validation of this step was written."""
