@@ -44,4 +44,7 @@ class Classifier:
         )
 
     def __call__(self, params, images, keys=None):
-        return self.network.apply(variables(params, {}, keys), images, method=outputs)
+        """With keys, it is trained: it has dropout."""
+        trained = ("backbone", "head") if keys is not None else ()
+        network = self.network.clone(batch_statistics=trained)
+        return network.apply(variables(params, {}, keys), images, method=outputs)
