@@ -160,7 +160,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
 ):
     config.unlock().seeds = 2
     config.label_fractions, config.label_epochs = (1.0, 0.25), (2, 4)
-    config.probes, config.probe_draws = ("knn", "linear"), 3
+    config.probes, config.probe_draws = ("knn", "linear"), 2
     config.reference_setting = "slides"
     config.settings.slides = setting_config(1e-4, 1e-3)
     config.settings.fast = setting_config(3e-3, 1e-5)
@@ -192,7 +192,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
         (row["probe"], row["label_fraction"], row["weights"], row["seed"]) for row in rows
     )
     assert counts == {
-        (probe, fraction, weights, seed): (1 if fraction == 1 else 3) * (2 if probe == "knn" else 1)
+        (probe, fraction, weights, seed): (1 if fraction == 1 else 2) * (2 if probe == "knn" else 1)
         for probe in ("knn", "linear")
         for fraction in (1.0, 0.25)
         for weights in ("latest", "random")
