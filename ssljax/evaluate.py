@@ -41,8 +41,9 @@ def evaluate(
     Returns:
       `metrics`, `standard_error` (of the metrics, since the split is a sample), `chance` (guessing
       without looking), `examples`, `dataset`, `split`, `checkpoint`, `step`, and if the method
-      names classes `class_names` and `confusion`, int[K][K], with true classes in rows and
-      predicted ones in columns.
+      names classes `class_names`, `confusion`, int[K][K], with true classes in rows and predicted
+      ones in columns, and `hits`: for each example, in order, whether its class is predicted, as
+      hexadecimal digits (see `ssljax.probes.accuracy.unpacked`).
 
     Raises:
       InputError: the folder, the checkpoint or the data set is not there, the data set has other
@@ -53,6 +54,7 @@ def evaluate(
 
     from ssljax.devices import processes
     from ssljax.devices.parallelism import own_rows
+    from ssljax.probes.accuracy import packed
     from ssljax.runs.contamination import check_apart
     from ssljax.runs.trained_model import load_run
     from ssljax.training.metrics import MetricSums
@@ -86,7 +88,8 @@ def evaluate(
             own_rows(outputs).argmax(axis=-1) if names_classes else np.zeros_like(batch["label"])
         )
         parts.append(np.stack([batch["mask"], batch["label"], guess], axis=1))
-    mask, truth, predicted = processes.gather(np.concatenate(parts)).reshape(-1, 3).T
+    # Every process has a part of every batch: [processes, batches, rows of a part, 3].
+    mask, truth, predicted = np.swapaxes(processes.gather(np.stack(parts)), 0, 1).reshape(-1, 3).T
     truth, predicted = truth[mask == 1], predicted[mask == 1]
 
     metrics = total.means()
@@ -109,7 +112,11 @@ def evaluate(
     if names_classes:
         confusion = np.zeros((len(run.class_names),) * 2, np.int64)
         np.add.at(confusion, (truth, predicted), 1)
-        result |= {"class_names": list(run.class_names), "confusion": confusion.tolist()}
+        result |= {
+            "class_names": list(run.class_names),
+            "confusion": confusion.tolist(),
+            "hits": packed(truth == predicted),
+        }
     return result
 
 

@@ -97,7 +97,7 @@ def probe(
         images = _open(trained, data, splits, bool(data_dir), random)
     rows = []
     for seed in range(first_seed, first_seed + seeds):
-        model = with_random_weights(trained, seed, images["train"]) if random else trained
+        model = with_random_weights(trained.run, seed, images["train"]) if random else trained
         layer = layer or model.layer_names[-1]
         kept_in = None if random else folder
         features = {

@@ -72,7 +72,7 @@ def study(
             raise InputError(f"--seed must be >= 0 and < seeds={config.seeds}, got {seed}")
         chooses = len(plan.setting_names(config)) > 1 and arm_names
         seeds = [0, seed] if seed and chooses else [seed]
-    _preflight(config)
+    remarks = _preflight(config)
 
     folder = storage.path(workdir, "--workdir")
     pretexts: dict[str, list[Outcome | Failure]] = {name: [] for name in config.pretexts}
@@ -96,17 +96,21 @@ def study(
                 f"{len(failures)} runs failed, the first: {failures[0].folder}: {failures[0].error}"
             )
         return {}
-    collected = results.collect(config, pretexts, cells)
+    collected = {**results.collect(config, pretexts, cells), "remarks": remarks}
     try:
         with lock(folder / ".lock", f"another process writes the report of {folder}"):
-            _write(collected, results.confusions(collected, cells), folder)
+            _write(config, collected, results.confusions(collected, cells), folder)
     except Busy as busy:
         print(busy, file=sys.stderr)
     return collected
 
 
-def _preflight(config: ConfigDict) -> None:
-    """Builds every run and opens its data, so that mistakes are found before hours are spent."""
+def _preflight(config: ConfigDict) -> list[str]:
+    """Builds every run and opens its data, so that mistakes are found before hours are spent.
+
+    Returns:
+      What is to be known about the test images, see `ssljax.runs.contamination.check_apart`.
+    """
     from ssljax.models import paths
     from ssljax.models.torch import layouts
     from ssljax.runs import transfer
@@ -121,15 +125,16 @@ def _preflight(config: ConfigDict) -> None:
         check_buildable(run)
         return run.variable_shapes()[0]
 
+    remarks = []
     if config.probes:
         labelled = open_run(resolve(config.classification))
         for split in ("train", "validation", "test"):
             labelled.records(config.classification.data[f"{split}_split"])
         why = "which are the probes' images with labels"
-        check_apart(config.classification, config.classification, why)
+        remarks.append(check_apart(config.classification, config.classification, why))
     starts = {name: shapes(run) for name, run in config.pretexts.items()}
     for pretext in config.pretexts.values():
-        check_apart(pretext, config.classification)
+        remarks.append(check_apart(pretext, config.classification))
     if any(arm.start == "weights_file" for arm in config.arms.values()):
         starts["weights_file"] = layouts.read_file(config.weights_file).weights.params
     downstream = config.classification.copy_and_resolve_references()
@@ -143,6 +148,7 @@ def _preflight(config: ConfigDict) -> None:
                 transfer.choose(params, starts[arm.start], arm.init_layers)
         except InputError as error:
             raise InputError(f"arms.{name}: {error}") from error
+    return list(dict.fromkeys(filter(None, remarks)))
 
 
 def _run_and_probe(planned: PlannedRun) -> Outcome:
@@ -171,31 +177,45 @@ def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
     _, step = SavedCheckpoints(folder).find(method.hand_over)
     done = result_path(folder, config.data.test_split, step)
     test = json.loads(done.read_text()) if done.exists() else {}
-    if "standard_error" not in test:  # earlier versions did not compute it
+    if "standard_error" not in test or ("confusion" in test and "hits" not in test):
+        # Earlier versions did not compute these.
         test = evaluate(folder)
         save(test, folder)
     rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
     return Outcome(folder, test, rows)
 
 
-def _write(collected: dict[str, Any], confusions: dict[str, Any], folder: pathlib.Path) -> None:
-    from ssljax.report import sheets, study_page
+def _write(
+    config: ConfigDict, collected: dict[str, Any], confusions: dict[str, Any], folder: pathlib.Path
+) -> None:
+    from ssljax.report import budgets, sheets, study_page, what_features_see
+    from ssljax.runs.config import resolve
+    from ssljax.runs.metrics_log import read_metrics
+    from ssljax.runs.run import open_run
     from ssljax.runs.trained_model import load_run
     from ssljax.studies.results import chosen
 
     storage.write_json(folder / "results.json", collected)
-    drawn = []
+    drawn, costs, pretexts = [], {}, []
     for name, pretext in collected["pretexts"].items():
-        model = load_run(pretext["runs"][0]["folder"])
+        run_folder = pretext["runs"][0]["folder"]
+        model = load_run(run_folder)
         drawn += sheets.draw(name, model, model.run.config.data.validation_split)
+        costs[f"pretext {name}"] = budgets.of_run(model, read_metrics(run_folder))
+        pretexts.append((name, model))
     for name, arm in collected["arms"].items():
-        model = load_run(chosen(arm)["runs"][0]["folder"])
+        run_folder = chosen(arm)["runs"][0]["folder"]
+        model = load_run(run_folder)
         drawn += sheets.draw(name, model, model.run.config.data.test_split)
+        costs[f"arm {name}"] = budgets.of_run(model, read_metrics(run_folder))
+    labelled = open_run(resolve(config.classification))
+    validation = labelled.records(config.classification.data.validation_split)
+    seen = what_features_see.of_models(pretexts, validation)
     pages = {
         f"{page.parent.parent.name}/{page.parent.name}"
         for page in folder.glob("seed-*/*/report.html")
     }
-    text = study_page.render(collected, confusions, drawn, pages)
+    text = study_page.render(collected, confusions, drawn, pages, costs, seen)
     storage.write_text(folder / "report.html", text)
 
 

@@ -124,6 +124,32 @@ def test_the_page_of_a_study_leads_to_those_of_its_runs(driver, folder):
     assert driver.get_log("browser") == []
 
 
+def test_a_dot_of_the_map_shows_its_image_and_class(driver, folder):
+    show(driver, folder / "report.html", 1200, "dark")
+    assert driver.execute_script("return document.querySelector('.tip').hidden")
+    for index in (0, 41, 99):  # of the second map, in the first, second and third row of the sheet
+        dot = f"document.querySelectorAll('.map')[1].querySelector('[data-image=\"{index}\"]')"
+        driver.execute_script(f"{dot}.scrollIntoView({{block: 'center'}})")
+        driver.execute_script(
+            f"{dot}.dispatchEvent(new PointerEvent('pointerover', {{bubbles: true}}))"
+        )
+        place, name, label, hidden = driver.execute_script(
+            "const tip = document.querySelector('.tip'); return ["
+            "getComputedStyle(tip.querySelector('.thumbnail')).backgroundPosition,"
+            f"tip.querySelector('.name').textContent, {dot}.dataset.class, tip.hidden]"
+        )
+        assert not hidden
+        assert place == f"{-36 * (index % 40)}px {-36 * (index // 40)}px"
+        assert name == driver.execute_script(
+            f"return document.querySelectorAll('.classes span')[{label}].textContent"
+        )
+    driver.execute_script(
+        "document.body.dispatchEvent(new PointerEvent('pointerover', {bubbles: true}))"
+    )
+    assert driver.execute_script("return document.querySelector('.tip').hidden")
+    assert driver.get_log("browser") == []
+
+
 def test_an_open_page_shows_what_is_written_meanwhile(driver, folder, tmp_path):
     text = (folder / PAGES[1]).read_text()
     page = tmp_path / "report.html"

@@ -7,6 +7,7 @@ import pytest
 
 from ssljax.data.records import open_records
 from ssljax.prepare import prepare
+from ssljax.runs import contamination
 from ssljax.runs.contamination import check_apart
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
@@ -61,6 +62,17 @@ def test_many_copies_are_refused_and_a_few_are_said(configs, capsys):
         check_apart(first, configs("third"))
     check_apart(configs("second"), configs("second"))
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_not_compared_is_said(make_config, monkeypatch, tmp_path, shared_tfds, capsys):
+    monkeypatch.setattr(contamination, "_SMALL", 0)
+    config = make_config("jigsaw").copy_and_resolve_references().unlock()
+    assert check_apart(config, config) == ""  # its digests are kept when it is prepared
+    config.data.update(dataset="fashion_mnist", data_dir=shared_tfds)
+    config.data.update(train_split="train[:100]", test_split="test[:100]")
+    said = check_apart(config, config)
+    assert "it is not checked whether images of fashion_mnist, split test[:100] are also in" in said
+    assert said in capsys.readouterr().err
 
 
 def test_a_run_that_starts_from_such_weights_is_refused(configs, tmp_path):

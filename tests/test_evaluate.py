@@ -13,6 +13,7 @@ from ssljax.data import images
 from ssljax.data.order import record_rng
 from ssljax.evaluate import describe, evaluate, result_path, save
 from ssljax.models.network import variables
+from ssljax.probes.accuracy import unpacked
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 
@@ -50,6 +51,7 @@ def test_classification_equals_a_plain_loop(classification_run):
     for label, row in zip(labels, order, strict=True):
         confusion[label, row[0]] += 1
     np.testing.assert_array_equal(result["confusion"], confusion)
+    np.testing.assert_array_equal(unpacked(result["hits"], 133), order[:, 0] == labels)
     by_class = np.diag(confusion) / confusion.sum(axis=1)
     assert result["metrics"]["class_mean"] == pytest.approx(by_class.mean(), rel=1e-12)
     for k in (1, 3, 5):  # binomial

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ssljax import arm_config, setting_config, study
-from ssljax.report import study_page
+from ssljax.probes.accuracy import packed
+from ssljax.report import feature_sample, study_page, what_features_see
 from ssljax.report.thumbnails import Sheet, Thumbnail
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
@@ -47,6 +48,7 @@ def outcome(folder):
     test = {
         "metrics": metrics, "standard_error": metrics, "chance": metrics, "examples": 4,
         "class_names": [HOSTILE, f"{HOSTILE}2"], "confusion": [[1, 1], [0, 2]],
+        "hits": packed(np.array([True, False, True, True])),
     }  # fmt: skip
     (folder / "environment.json").write_text(json.dumps([{"command": HOSTILE}]))
     return outcomes.Outcome(folder, test, rows)
@@ -76,7 +78,18 @@ def test_the_page_shows_every_name_as_text(tmp_path):
     collected = results.collect(config, pretexts, done)
     pixels = np.zeros((8, 8, 3), np.uint8)
     sheet = Sheet(HOSTILE, HOSTILE, [[Thumbnail(pixels, HOSTILE, True)]])
-    text = study_page.render(collected, results.confusions(collected, done), [sheet])
+    sample = feature_sample.Sample(
+        np.zeros((12, 36, 36, 3), np.uint8), np.arange(12) % 2, (HOSTILE, f"{HOSTILE}2"),
+        np.eye(12, dtype=np.float32),
+    )  # fmt: skip
+    features = what_features_see.section([(HOSTILE, sample), ("random weights", sample)])
+    collected["remarks"] = [HOSTILE]
+    text = study_page.render(
+        collected, results.confusions(collected, done), [sheet], features=features
+    )
+    [_, script] = text.split("<script>")  # our own one, which has no names
+    assert "alert" not in script.split("</script>")[0]
+    text = text.replace(f"<script>{script.split('</script>')[0]}</script>", "")
 
     found = Tags(text)
     assert "script" not in found.tags

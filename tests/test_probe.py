@@ -17,7 +17,7 @@ from ssljax.data.records import open_records
 from ssljax.models.batch_norm import COLLECTION
 from ssljax.models.network import Network, variables
 from ssljax.probes import knn, linear
-from ssljax.probes.accuracy import accuracies
+from ssljax.probes.accuracy import accuracies, unpacked
 from ssljax.probes.features import LabelledFeatures, extract, flat
 from ssljax.probes.random_weights import with_random_weights
 from ssljax.runs.feature_extraction import FeatureExtractor
@@ -64,7 +64,11 @@ def test_accuracies_are_those_of_a_loop():
         assert found[f"top{count}"] == np.mean(hits)
     means = [np.mean(scores[labels == k].argmax(axis=1) == k) for k in range(6)]
     assert found["class_mean"] == pytest.approx(np.mean(means))
-    assert set(accuracies(scores[:, :3], labels % 3)) == {"top1", "class_mean"}
+    assert set(accuracies(scores[:, :3], labels % 3)) == {"top1", "class_mean", "hits"}
+    right = scores.argmax(axis=1) == labels
+    assert np.array_equal(unpacked(found["hits"], 60), right)
+    with pytest.raises(ValueError, match="digits of 90 values"):
+        unpacked(found["hits"], 90)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,7 @@ def test_random_weights_have_the_statistics_of_one_pass(resnet_run):
     data = model.run.config.data
     records = open_records(data.dataset, "images[:70]", data.data_dir)
     images = ImageSource(records, 32)
-    fresh = with_random_weights(model, 3, images)
+    fresh = with_random_weights(model.run, 3, images)
     assert (fresh.checkpoint, fresh.run.config.seed) == ("random", 3)
     network = model.run.network.clone(batch_statistics=("backbone",))
     pixels = np.stack([model.pixels(image) for image, _ in records.read(range(70))])

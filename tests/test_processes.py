@@ -150,6 +150,7 @@ def test_evaluation_counts_every_example_once(classification_run, tmp_path):
     (path,) = (folder / "evaluation").glob("*.json")
     result = json.loads(path.read_text())
     assert result["confusion"] == expected["confusion"]
+    assert result["hits"] == expected["hits"]
     assert result["metrics"] == pytest.approx(expected["metrics"])
     assert result["examples"] == 133
 

@@ -14,9 +14,12 @@ import scipy.stats
 from PIL import Image
 
 from ssljax import study
-from ssljax.report import classes, study_page, tables
+from ssljax.probes.accuracy import unpacked
+from ssljax.report import budgets, classes, study_page, tables
+from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.trained_model import load_run
 from ssljax.settings import config_files
+from ssljax.studies import differences
 from ssljax.studies.results import chosen
 from tests.conftest import REPOSITORY
 from tests.test_study import Page
@@ -70,15 +73,49 @@ def test_tables_have_the_error_of_seeds_and_of_the_test_set(results):
     )
 
 
-def test_the_verdict_has_the_error_of_the_difference(results):
+def test_the_verdict_has_the_interval_of_the_difference(results):
+    hits = {
+        arm: {seed: unpacked(evaluation(results, arm, seed)["hits"], 133) for seed in (0, 1)}
+        for arm in ("puzzle", "random")
+    }
+    as_numbers = [{seed: row.astype(float) for seed, row in each.items()} for each in hits.values()]
+    gain, low, high = differences.interval(*as_numbers)
     puzzle, random = (chosen(results["arms"][name]) for name in ("puzzle", "random"))
-    variance = sum(
-        summary["std"]["top1"] ** 2 / 2 + summary["standard_error"]["top1"] ** 2
-        for summary in (puzzle, random)
+    assert gain == pytest.approx(puzzle["mean"]["top1"] - random["mean"]["top1"])
+    noise = ", which may be noise" if low <= 0 <= high else ""
+    how = "above" if gain >= 0 else "below"
+    assert study_page.verdict(results) == (
+        f"puzzle ends {abs(100 * gain):.1f} points {how} random weights in top-1{noise} "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}) "
+        "(2 seeds; the interval is that of seeds and test images)."
     )
-    gain = puzzle["mean"]["top1"] - random["mean"]["top1"]
-    said = f"puzzle ends {abs(100 * gain):.1f} ± {100 * math.sqrt(variance):.1f} points "
-    assert said in study_page.verdict(results)
+
+
+def test_costs_are_those_of_the_log(folder, results):
+    run = chosen(results["arms"]["random"])["runs"][0]["folder"]
+    rows = read_metrics(run)
+    budget = budgets.of_run(load_run(run), rows)
+    assert budget.images == 2 * 200
+    seconds, before = 0, 0
+    for row in (row for row in rows if row["kind"] == "train"):
+        # 7 steps of 32, the last of which has 8 images that count.
+        images = sum(8 if step % 7 == 6 else 32 for step in range(before, row["step"]))
+        seconds += images / row["images_per_second"] if row["images_per_second"] else 0
+        before = row["step"]
+    assert budget.minutes == pytest.approx(seconds / 60, rel=0.4)  # images are spread evenly
+    assert budget.backbone < budget.parameters == 1530
+    text = " ".join(Page((folder / "report.html").read_text()).words)
+    assert "Budgets" in text
+    assert f"400 {budget.minutes:.1f} {budget.backbone} 1,530" in text.replace("  ", " ")
+
+
+def test_the_map_shows_all_validation_images_by_their_features(folder):
+    text = (folder / "report.html").read_text()
+    assert text.count('<svg class="map"') == 2  # the puzzle, and random weights
+    assert text.count("<circle") >= 2 * 100
+    assert "of 48 of the same class" in text
+    run = (folder / "seed-0/arm-random/report.html").read_text()
+    assert run.count('<svg class="map"') == 2
 
 
 def test_every_class_has_a_row_and_every_arm_a_matrix(folder, results):
@@ -146,6 +183,6 @@ def test_a_thousand_classes_make_a_page_that_can_be_read(results):
     runs = np.random.default_rng(0).poisson(0.1, (1, 1000, 1000)) + np.eye(1000, dtype=int)
     text = classes.section({"class_names": names}, {"random": runs})
     assert len(text) < 1_000_000
-    assert text.count("<tr>") == 101
+    assert text.count("<tr>") == 101 + 7  # and the six pairs that are confused most
     assert "The 100 most frequent of 1,000 classes." in text
     assert "<details open" not in text

@@ -21,6 +21,8 @@ from ssljax.files import storage
 from ssljax.settings.errors import InputError
 
 _AT_ONCE = 256  # records held in memory
+_MOST_READ = 64  # files whose numbers are remembered
+_READ: dict[tuple[str, str, int, int], np.ndarray] = {}
 
 
 def part_values(
@@ -42,7 +44,7 @@ def part_values(
     """
     values = _kept(part.filename, key)
     if values is None or len(values) < part.skip + part.length:
-        values = _read(part.filename, parse)
+        values = _read_once(part.filename, key, parse)
         if write:
             keep(part.filename, key, values)
     return values[part.skip : part.skip + part.length]
@@ -89,6 +91,19 @@ def keep(filename: str, key: str, values: np.ndarray) -> None:
             np.save(file, values)
         os.chmod(file.name, 0o644)
         os.replace(file.name, target)
+
+
+def _read_once(filename: str, key: str, parse: Callable[[bytes], int]) -> np.ndarray:
+    """The numbers of all records; a process that may not keep them in a file remembers them."""
+    if storage.is_remote(filename):
+        return _read(filename, parse)
+    status = os.stat(filename)
+    which = (filename, key, status.st_size, status.st_mtime_ns)
+    if which not in _READ:
+        while len(_READ) >= _MOST_READ:
+            _READ.pop(next(iter(_READ)))
+        _READ[which] = _read(filename, parse)
+    return _READ[which]
 
 
 def _read(filename: str, parse: Callable[[bytes], int]) -> np.ndarray:

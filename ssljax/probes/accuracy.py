@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
-def accuracies(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def packed(hits: np.ndarray) -> str:
+    """bool[N] as hexadecimal digits, four values each, so that JSON can hold them."""
+    return np.packbits(hits).tobytes().hex()
+
+
+def unpacked(digits: str, count: int) -> np.ndarray:
+    """bool[count], from `packed`.
+
+    Raises:
+      ValueError: these are not the digits of so many values.
+    """
+    bits = np.frombuffer(bytes.fromhex(digits), np.uint8)
+    if len(bits) != -(-count // 8):
+        raise ValueError(f"expected the digits of {count} values, got {len(digits)} digits")
+    return np.unpackbits(bits, count=count).astype(bool)
+
+
+def accuracies(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """The shares of images whose class is among the first ones.
 
     Among equal scores the class with the lower number is first.
@@ -16,7 +35,7 @@ def accuracies(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     Returns:
       `top1`; `top3` and `top5` if there are more classes than that; and `class_mean`, the mean of
-      the classes' own top-1.
+      the classes' own top-1. `hits`: whether each image's class is the first one, see `packed`.
     """
     order = np.argsort(-scores, axis=1, kind="stable")
     places = np.argmax(order == labels[:, None], axis=1)
@@ -26,4 +45,5 @@ def accuracies(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         if count < scores.shape[1]
     }
     of_classes = [np.mean(places[labels == label] < 1) for label in np.unique(labels)]
-    return found | {"class_mean": float(np.mean(of_classes))}
+    hits = packed(places < 1)
+    return found | {"class_mean": float(np.mean(of_classes)), "hits": hits}

@@ -14,36 +14,36 @@ from ssljax.devices.parallelism import Parallelism, place
 from ssljax.models.batch_norm import COLLECTION, BatchNorm
 from ssljax.models.network import Network, variables
 from ssljax.runs.feature_extraction import draw_nothing
+from ssljax.runs.run import Run
 from ssljax.runs.trained_model import TrainedModel
 
 _PART = "backbone"
 
 
-def with_random_weights(model: TrainedModel, seed: int, images: ImageSource) -> TrainedModel:
-    """A model of the same run with new weights.
+def with_random_weights(run: Run, seed: int, images: ImageSource) -> TrainedModel:
+    """A model of a run with new weights.
 
     The running statistics of batch normalisation are those of one pass over images: the mean of
     the statistics of its batches. With the initial ones (mean 0, variance 1), activations would
     grow or shrink from layer to layer.
 
     Args:
-      model: of any run.
+      run: with the network.
       seed: of the weights.
       images: such as the training images.
     """
-    config = model.run.config.copy_and_resolve_references()
+    config = run.config.copy_and_resolve_references()
     config.seed = seed
-    run = dataclasses.replace(model.run, config=config)
+    run = dataclasses.replace(run, config=config)
     params, stats = jax.jit(run.initial_variables)()
     if _PART in stats:
-        stats[_PART] = _one_pass(model, params, stats, images)
+        stats[_PART] = _one_pass(run, params, stats, images)
     parts = {"params": params, "stats": stats, "teacher": {}, "memory": {}}
     return TrainedModel(run, parts, "random", 0)
 
 
-def _one_pass(model: TrainedModel, params: Any, stats: Any, images: ImageSource) -> Any:
+def _one_pass(run: Run, params: Any, stats: Any, images: ImageSource) -> Any:
     """The mean statistics of the batches of images, by layer of the backbone."""
-    run = model.run
     network = run.network.clone(batch_statistics=(_PART,))
 
     def step(weights: Any, batch: Any) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Any
 
 from ssljax.report import curves
@@ -45,10 +46,22 @@ def classification(results: dict[str, Any]) -> list[str]:
 
 
 def pretexts(results: dict[str, Any]) -> list[str]:
-    """Every metric of each pretext task by epoch."""
-    figures = []
-    for index, (name, pretext) in enumerate(results["pretexts"].items()):
+    """Every metric of each pretext task by epoch; those that show collapse, of all tasks together.
+
+    The latter are metrics that several tasks have and that guessing does not reach.
+    """
+    tasks = results["pretexts"]
+    counts = collections.Counter(key for pretext in tasks.values() for key in metrics(pretext))
+    shared = [
+        key
+        for key, count in counts.items()
+        if count > 1 and not any(key in pretext["chance"] for pretext in tasks.values())
+    ]
+    figures = [_monitor(results, key) for key in shared]
+    for index, (name, pretext) in enumerate(tasks.items()):
         for key in metrics(pretext):
+            if key in shared:
+                continue
             lines = []
             for run in pretext["curves"]:
                 epochs = run["epochs"]
@@ -58,6 +71,16 @@ def pretexts(results: dict[str, Any]) -> list[str]:
             title = f"{name}: {label(key)}"
             figures.append(curves.draw(lines, title, "", chance=pretext["chance"].get(key)))
     return figures
+
+
+def _monitor(results: dict[str, Any], key: str) -> str:
+    lines = [
+        Curve(name, run["epochs"], run["validation"][key], index)
+        for index, (name, pretext) in enumerate(results["pretexts"].items())
+        if key in pretext["mean"]
+        for run in pretext["curves"]
+    ]
+    return curves.draw(lines, f"Validation {label(key)}", "")
 
 
 def label_efficiency(results: dict[str, Any]) -> str:

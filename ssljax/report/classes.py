@@ -14,6 +14,7 @@ from ssljax.report import confusion_matrix
 
 _UNFOLDED = 20  # classes; a longer table is folded
 _MOST_ROWS = 100
+_PAIRS = 6  # of classes that are confused
 
 
 def section(results: Mapping[str, Any], confusions: Mapping[str, np.ndarray]) -> str:
@@ -25,10 +26,12 @@ def section(results: Mapping[str, Any], confusions: Mapping[str, np.ndarray]) ->
     """
     names = results["class_names"]
     unfolded = " open" if len(names) <= _UNFOLDED else ""
+    confused = "".join(_most_confused(arm, runs, names) for arm, runs in confusions.items())
     matrices = "".join(_matrix(arm, runs, names) for arm, runs in confusions.items())
     return (
         f"<details{unfolded}><summary>Accuracy within each class</summary>"
         f"{table(names, confusions)}</details>"
+        f'<h3>Most confused classes</h3><div class="row">{confused}</div>'
         f'<details><summary>Confusion matrices</summary><div class="row">{matrices}</div></details>'
     )
 
@@ -74,6 +77,22 @@ def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     centre = shrink * (share + z**2 / (2 * count))
     half = shrink * z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _most_confused(arm: str, runs: np.ndarray, names: Sequence[str]) -> str:
+    """The pairs of classes with the largest shares of the true class that are named wrong."""
+    counts = runs.mean(axis=0)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0)
+    order = np.argsort(-shares, axis=None, kind="stable")[:_PAIRS]
+    lines = [f'<table><tr><th>{html.escape(arm)}</th><th>is called</th><th class="n">%</th></tr>']
+    for true, said in zip(*np.unravel_index(order, shares.shape), strict=True):
+        if shares[true, said]:
+            lines.append(
+                f"<tr><td>{html.escape(names[true])}</td><td>{html.escape(names[said])}</td>"
+                f'<td class="n">{100 * shares[true, said]:.0f}</td></tr>'
+            )
+    return "".join(lines) + "</table>"
 
 
 def _matrix(arm: str, runs: np.ndarray, names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import jax
 import numpy as np
 
 from ssljax.devices import processes
@@ -67,6 +68,9 @@ class LivePage:
             content = self._content(run, folder)
             if not run_page.is_finished(run, content.rows):
                 content = _with_reload(content, time.monotonic() - self._written)
+            elif jax.process_count() == 1:  # others do not compute features with this process
+                features = self._part("map of features", lambda: _features(run, weights), "")
+                content = dataclasses.replace(content, features=features)
             self._written = time.monotonic()
             storage.write_text(folder / PAGE, run_page.render(content))
             if first:
@@ -148,6 +152,12 @@ def _chance(run: Run) -> dict[str, float]:
 def _environment(folder: pathlib.Path) -> list[Any]:
     starts = json.loads((folder / "environment.json").read_text())
     return list(starts)
+
+
+def _features(run: Run, weights: Mapping[str, Any]) -> str:
+    from ssljax.report import what_features_see
+
+    return "".join(what_features_see.of_run(run, weights))
 
 
 def _filters(weights: Mapping[str, Any]) -> tuple[str, tuple[int, ...], str] | None:

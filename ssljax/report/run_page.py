@@ -33,6 +33,7 @@ class Content:
       seconds: since this start of the run.
       ended: why the run has ended before its last step, as text; empty: it has not.
       reload_after: seconds after which a browser loads the page again; 0: never.
+      features: what they see, as HTML; empty before the end of the run.
     """
 
     run: Run
@@ -45,6 +46,7 @@ class Content:
     seconds: float = 0
     ended: str = ""
     reload_after: int = 0
+    features: str = ""
 
 
 def progress(run: Run, rows: Sequence[Row]) -> tuple[int, int, float]:
@@ -74,7 +76,7 @@ def render(content: Content) -> str:
             '<span class="guess">chance</span></div>',
             f'<div class="charts">{charts}</div>',
         ]
-    parts += [content.inputs, _filters(content), *_settings(run)]
+    parts += [content.inputs, _filters(content), content.features, *_settings(run)]
     if content.environment:
         parts.append(document.details("Environment of each start", list(content.environment)))
     _, _, epoch = progress(run, content.rows)

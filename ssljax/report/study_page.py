@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ssljax.report import charts, classes, document, probe_tables, tables
+from ssljax.report import (
+    budgets,
+    charts,
+    classes,
+    difference_tables,
+    document,
+    probe_tables,
+    tables,
+)
+from ssljax.report.budgets import Budget
 from ssljax.report.thumbnails import Sheet
-from ssljax.studies.results import best, error, failed_arms, main_arms
+from ssljax.studies.differences import is_noise
+from ssljax.studies.results import failed_arms
 
 
 def render(
@@ -19,6 +28,8 @@ def render(
     confusions: Mapping[str, np.ndarray],
     sheets: Sequence[Sheet],
     run_pages: Collection[str] = (),
+    costs: Mapping[str, Budget] | None = None,
+    features: Sequence[str] = (),
 ) -> str:
     """Renders the page.
 
@@ -27,6 +38,8 @@ def render(
       confusions: of the arms, see `ssljax.studies.results.confusions`.
       sheets: of images.
       run_pages: the runs that have a page, such as `seed-0/arm-NAME`.
+      costs: see `ssljax.report.budgets.section`.
+      features: what they see, see `ssljax.report.what_features_see.of_models`.
     """
     parts = [
         f"<h1>{html.escape(results['dataset'])}: does the pretext task help?</h1>",
@@ -34,9 +47,12 @@ def render(
         "<h2>Test accuracy</h2>",
         tables.arms(results),
         tables.failures(results),
+        *(f'<p class="bad">{html.escape(remark)}</p>' for remark in results.get("remarks", ())),
         document.row([charts.arms(results)]),
         *probe_tables.section(results),
+        *difference_tables.section(results),
         *_comparisons(results),
+        *budgets.section(results, costs or {}),
         "<h2>Classification, by epoch</h2>",
         document.row(charts.classification(results)),
         "<h2>Classification, by class</h2>",
@@ -45,6 +61,7 @@ def render(
     if results["pretexts"]:
         parts += ["<h2>Pretext tasks</h2>", tables.pretexts(results)]
         parts.append(document.row(charts.pretexts(results)))
+    parts += features
     parts += map(document.sheet, sheets)
     parts.append(tables.runs(results, run_pages))
     parts += [
@@ -57,51 +74,36 @@ def render(
 
 def verdict(results: dict[str, Any]) -> str:
     """A part for each pretext arm, against the random one at the same share of the labels."""
-    metric = results["metric"]
-    arms = main_arms(results)
-    random = next((arm for arm in arms.values() if arm["start"] == "random"), None)
-    if random is None:
+    starts = [arm["start"] for arm in results["arms"].values()]
+    if "random" not in starts:
         return "There is no arm from random weights to compare with."
-    if all(arm["start"] == "random" for arm in arms.values()):
-        arms = results["arms"]
-    sentences = []
-    for name, arm in arms.items():
-        if arm["start"] == "random":
-            continue
-        gains = {
-            share["fraction"]: _gain(best(share), best(other), metric)
-            for key, share in arm["labels"].items()
-            if (other := random["labels"].get(key))
-        }
-        if not gains:
-            continue
-        (gain, doubt), least = gains[max(gains)], min(gains)
-        how = "above" if gain >= 0 else "below"
-        sentence = (
-            f"{name} ends {abs(gain):.1f} ± {doubt:.1f} points {how} random weights in "
-            f"{tables.label(metric)}"
-        )
-        if max(gains) < 1:
-            sentence += f" with {100 * max(gains):g} % of the labels"
-        if len(gains) > 1:
-            gain, doubt = gains[least]
-            sentence += f" ({gain:+.1f} ± {doubt:.1f} with {100 * least:g} % of the labels)"
-        sentences.append(sentence)
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in results["differences"]:
+        if row["protocol"] == "labels" and row["is_floor"]:
+            found.setdefault(row["name"], []).append(row)
+    sentences = [_compared(name, rows, results["metric"]) for name, rows in found.items()]
     sentences += [f"{name} failed" for name in failed_arms(results)]
     seeds = len(results["seeds"])
-    runs = (
-        "one seed; ± is the standard error of the test set alone"
-        if seeds == 1
-        else f"{seeds} seeds; ± is the standard error of seeds and test set"
-    )
-    return ("; ".join(sentences) or "Only random weights were trained") + f" ({runs})."
+    sample = "one seed; the interval is that of the test images alone"
+    if seeds > 1:
+        sample = f"{seeds} seeds; the interval is that of seeds and test images"
+    return ("; ".join(sentences) or "Only random weights were trained") + f" ({sample})."
 
 
-def _gain(summary: Mapping[str, Any], other: Mapping[str, Any], metric: str) -> tuple[float, float]:
-    """A difference and its standard error, as if the test sets were different ones, in points."""
-    difference = summary["mean"][metric] - other["mean"][metric]
-    doubt = math.hypot(error(summary, metric), error(other, metric))
-    return 100 * difference, 100 * doubt
+def _compared(name: str, rows: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """What is said of an arm at its largest and, if there are several, its smallest share."""
+    ordered = sorted(rows, key=lambda row: -row["label_fraction"])
+    most, points = ordered[0], 100 * ordered[0]["difference"]
+    how = "above" if points >= 0 else "below"
+    text = f"{name} ends {abs(points):.1f} points {how} random weights in {tables.label(metric)}"
+    if most["label_fraction"] < 1:
+        text += f" with {100 * most['label_fraction']:g} % of the labels"
+    noise = ", which may be noise" if is_noise(most) else ""
+    text += f"{noise} (95 % interval {difference_tables.ends(most)}"
+    for row in ordered[1:][-1:]:
+        share = f"{100 * row['label_fraction']:g} % of the labels"
+        text += f"; with {share} {100 * row['difference']:+.1f}, {difference_tables.ends(row)}"
+    return text + ")"
 
 
 def _comparisons(results: dict[str, Any]) -> list[str]:

@@ -19,16 +19,20 @@ _SMALL = 2**28  # bytes of records whose digests are computed if they are not ke
 
 def check_apart(
     trained: ConfigDict, tested: ConfigDict, why: str = "which the weights were trained on"
-) -> None:
+) -> str:
     """Refuses to test on images that weights were trained on; says so of a few copies.
 
     Images are compared by their digests. Nothing is compared if a data set is not here, or if it is
-    large and was not prepared by `python -m ssljax.prepare`, which keeps the digests.
+    large and was not prepared by `python -m ssljax.prepare`, which keeps the digests; the latter is
+    said, too.
 
     Args:
       trained: the config of the run that trained the weights.
       tested: the config of a run that starts from them, or that they are evaluated with.
       why: what the images must not be among, for the message.
+
+    Returns:
+      What was said; empty if there are no copies.
 
     Raises:
       InputError: more than 1 % of the test images were trained on.
@@ -37,17 +41,25 @@ def check_apart(
         ours = _open(tested, tested.data.test_split)
         theirs = _open(trained, trained.data.train_split)
     except InputError:
-        return  # whoever needs the data says what is wrong with them
+        return ""  # whoever needs the data says what is wrong with them
     if not all(records.has_digests() or _is_small(records) for records in (ours, theirs)):
-        return
+        return _said(
+            f"it is not checked whether images of {ours.name} are also in {theirs.name}, {why}: "
+            "only `python -m ssljax.prepare` keeps what is compared"
+        )
     seen = np.isin(ours.digests(), theirs.digests())
     if not seen.any():
-        return
+        return ""
     text = f"{seen.sum():,} of {len(seen):,} images of {ours.name} are also in {theirs.name}"
     if seen.mean() > _SHARE:
         raise InputError(f"data.test_split: {text}, {why}; test on other images")
+    return _said(f"{text}, {why}")
+
+
+def _said(text: str) -> str:
     if processes.is_first():
-        say(f"{text}, {why}")
+        say(text)
+    return text
 
 
 def _open(config: ConfigDict, split: str) -> Records:

@@ -164,13 +164,19 @@ class ScheduleSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ProbesSettings:
-    """`config.probes.*`: what probes during training use."""
+    """`config.probes.*`: what probes during training use, and the map of the features."""
 
     train_images: int = option(
         4000, "about so many of train_split, in shares of the classes", above=0
     )
     validation_images: int = option(
         1000, "about so many of validation_split, in shares of the classes", above=0
+    )
+    map_images: int = option(
+        500,
+        "of validation_split, shown on the run's page at its end by their features; 0: none",
+        at_least=0,
+        at_most=5000,
     )
 
 

@@ -39,7 +39,7 @@ def plan(config: ConfigDict, name: str) -> Probing | None:
     """
     if not config.probes:
         return None
-    data, own = config.classification.data, _network(config.pretexts[name])
+    data = config.classification.data
     options = {
         "probes": list(config.probes),
         "label_fractions": [float(fraction) for fraction in config.label_fractions],
@@ -50,8 +50,13 @@ def plan(config: ConfigDict, name: str) -> Probing | None:
         "label_key": data.label_key,
         **{f"{split}_split": data[f"{split}_split"] for split in ("train", "validation", "test")},
     }
-    first = next(other for other, run in config.pretexts.items() if _network(run) == own)
-    return Probing(options, floor=first == name)
+    return Probing(options, floor=floor_of(config, name) == name)
+
+
+def floor_of(config: ConfigDict, name: str) -> str:
+    """The pretext task with which the random weights of a pretext task's network are probed."""
+    own = _network(config.pretexts[name])
+    return next(other for other, run in config.pretexts.items() if _network(run) == own)
 
 
 def _network(run: ConfigDict) -> tuple[str, int]:
@@ -78,7 +83,8 @@ def finish(
     file, asked = folder / FILE, {**dataclasses.asdict(probing), "step": step}
     try:
         kept = json.loads(file.read_text())
-        if kept["asked"] == asked:
+        # Earlier versions kept no `hits`.
+        if kept["asked"] == asked and all("hits" in row for row in kept["rows"]):
             return list(kept["rows"])
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         pass  # there is none, or it is damaged

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from ssljax.methods import method_class
 from ssljax.settings.errors import TrainingFailed
+from ssljax.studies import differences
 from ssljax.studies.outcomes import Ended, Failure, choose, finished
 from ssljax.studies.plan import Cell
 
@@ -33,7 +34,8 @@ def collect(
       the test set), `chance`, `runs`, `curves`, and the number of further runs that `failed`. What
       has no finished run is left out. `failures` has an entry for each run that failed. `metric` is
       the one that arms are compared by. `probes` has the rows of `ssljax.probe` by pretext task;
-      those with the weights `random` are of random weights of the same network.
+      those with the weights `random` are of random weights of the same network. `differences`: see
+      `ssljax.studies.differences.collect`.
 
     Raises:
       TrainingFailed: every run of every arm failed.
@@ -65,6 +67,11 @@ def collect(
                     for setting in share["settings"]
                 },
             )
+    chosen_settings = {
+        (name, share["fraction"]): share["best"]
+        for name, arm in arms.items()
+        for share in arm["labels"].values()
+    }
     return {
         "dataset": config.classification.data.dataset,
         "metric": method_class(config.classification.method.name).best_metric,
@@ -74,10 +81,15 @@ def collect(
         "arms": arms,
         "pretexts": {name: _summary(ended) for name, ended in pretexts.items() if finished(ended)},
         "probes": {
-            name: [row for outcome in finished(ended) for row in outcome.probes]
+            name: [
+                {key: value for key, value in row.items() if key != "hits"}
+                for outcome in finished(ended)
+                for row in outcome.probes
+            ]
             for name, ended in pretexts.items()
             if finished(ended)
         },
+        "differences": differences.collect(config, pretexts, done, chosen_settings),
         "failures": failures,
         "published": _published(config),
         "config": json.loads(config.to_json()),

@@ -16,11 +16,16 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
 
+from ssljax.data import beside
+from ssljax.data.array_record import Part
+from ssljax.data.digests import digest
 from ssljax.files.new_folder import new_folder
 
 NAME = "fashion_mnist_10k"
 _FOLDER = pathlib.Path(__file__).parent
+_IMAGES = 10_000
 
 
 class FashionMnist10k(tfds.core.GeneratorBasedBuilder):
@@ -28,6 +33,7 @@ class FashionMnist10k(tfds.core.GeneratorBasedBuilder):
 
     name = NAME
     VERSION = tfds.core.Version("1.0.0")
+    digests: dict[bytes, int]  # of the images by the bytes of their files, once they are generated
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -54,10 +60,13 @@ class FashionMnist10k(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, dict]]:
         images, labels = read_idx()
+        self.digests = {}
         for index, (pixels, label) in enumerate(zip(images, labels, strict=True)):
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "PNG")
             file.seek(0)
+            data = file.getvalue()
+            self.digests[data] = digest(data, np.repeat(pixels[..., None], 3, axis=2))
             yield index, {"image": file, "label": int(label)}
 
 
@@ -88,3 +97,15 @@ def prepare(data_dir: str) -> None:
             builder.download_and_prepare(download_dir=scratch / "none", download_config=config)
         for path in pathlib.Path(builder.data_dir).iterdir():
             path.rename(scratch / "data" / path.name)
+        [file] = (scratch / "data").glob("*.array_record*")
+        _keep_digests(str(file), builder.digests)
+
+
+def _keep_digests(filename: str, digests: dict[bytes, int]) -> None:
+    """Keeps the digests beside the records, whose order is not that of the embedded files."""
+
+    def of_record(record: bytes) -> int:
+        features = tf_example_pb2.Example.FromString(record).features.feature
+        return digests[features["image"].bytes_list.value[0]]
+
+    beside.part_values(Part(filename, 0, _IMAGES), "digest", of_record)

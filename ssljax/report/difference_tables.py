@@ -1,0 +1,67 @@
+"""Which differences are more than noise, as tables of a study's page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ssljax.studies.differences import is_noise
+
+Row = Mapping[str, Any]
+PROTOCOLS = {"knn": "kNN", "linear": "linear", "labels": "with labels"}
+
+
+def section(results: Mapping[str, Any]) -> list[str]:
+    """A table against random weights, and one against the best method; [] without differences.
+
+    Args:
+      results: as in results.json, see `ssljax.studies.results.collect`.
+    """
+    rows = results["differences"]
+    tables = [
+        _table("to random weights", [row for row in rows if row["is_floor"]]),
+        _table("to the best of the column", [row for row in rows if not row["is_floor"]]),
+    ]
+    if not any(tables):
+        return []
+    sources = "the test images, which are a sample"
+    if len(results["seeds"]) > 1:
+        sources += ", and from seeds"
+    note = (
+        "Points of top-1 and their 95 % interval, of the same seeds and the same test images. "
+        f"Uncertainty is that from {sources}. Bold: 0 is outside of the interval. Of twenty "
+        "differences that are none, one is expected to be bold."
+    )
+    return [
+        "<h2>Which differences are more than noise</h2>",
+        *filter(None, tables),
+        f'<p class="note">{note}</p>',
+    ]
+
+
+def _table(to: str, rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    columns = list(dict.fromkeys((row["protocol"], row["label_fraction"]) for row in rows))
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    found = {(row["name"], row["protocol"], row["label_fraction"]): row for row in rows}
+    lines = [f"<table><tr><th>difference {to}</th>"]
+    for protocol, fraction in columns:
+        lines.append(f'<th class="n">{PROTOCOLS[protocol]}, {100 * fraction:g} %</th>')
+    for name in names:
+        lines.append(f"</tr><tr><td>{html.escape(name)}</td>")
+        lines += [f'<td class="n">{_cell(found.get((name, *column)))}</td>' for column in columns]
+    return "".join(lines) + "</tr></table>"
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    text = f"{100 * row['difference']:+.1f} ({ends(row)})"
+    return text if is_noise(row) else f"<b>{text}</b>"
+
+
+def ends(row: Row) -> str:
+    """The ends of an interval in points, such as `-0.3 to 1.2`."""
+    return f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
