@@ -49,6 +49,7 @@ def folder(data_dir, tmp_path_factory):
         config = config_files.load(f"{REPOSITORY}/tests/tiny_study.py")
         for run in (config.pretexts.puzzle, config.classification):
             run.data.data_dir = data_dir
+            run.probes.map_images = 500
         del config.arms.imagenet, config.arms.puzzle
         folder = tmp_path_factory.mktemp("browser") / "a study"
         study.study(config, folder)

@@ -32,6 +32,7 @@ def config(data_dir):
         config = config_files.load(f"{REPOSITORY}/tests/tiny_study.py")
         for run in (config.pretexts.puzzle, config.classification):
             run.data.data_dir = data_dir
+            run.probes.map_images = 500
         config.seeds = 2
         yield config
 

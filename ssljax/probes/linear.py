@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.optimize
 
 from ssljax.probes.features import LabelledFeatures
 
@@ -82,6 +81,8 @@ def make_fit(
             )
             both = np.concatenate([np.asarray(of_weights).ravel(), np.asarray(of_biases)])
             return float(loss), both.astype(np.float64)
+
+        import scipy.optimize  # takes half a second, also of runs without probes
 
         zeros = np.zeros((size + 1) * classes)
         first = np.concatenate([start.weights.ravel(), start.biases]) if start else zeros

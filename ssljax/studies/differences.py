@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from ml_collections import ConfigDict
 
 from ssljax.probes.accuracy import unpacked
@@ -47,9 +47,9 @@ def interval(ours: Hits, theirs: Hits, confidence: float = 0.95) -> tuple[float,
     level = (1 + confidence) / 2
     if of_seeds:
         freedom = variance**2 / (of_seeds**2 / (seeds - 1))
-        half = float(scipy.stats.t.ppf(level, freedom)) * math.sqrt(variance)
+        half = float(scipy.special.stdtrit(freedom, level)) * math.sqrt(variance)
     else:
-        half = float(scipy.stats.norm.ppf(level)) * math.sqrt(variance)
+        half = float(scipy.special.ndtri(level)) * math.sqrt(variance)
     return mean, mean - half, mean + half
 
 
