@@ -11,7 +11,7 @@ from absl import flags
 
 from ssljax.files import storage
 from ssljax.settings.command_line import Command, no_arguments
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import Diverged, InputError
 from ssljax.settings.messages import show
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def evaluate(
 
     Raises:
       InputError: the folder, the checkpoint or the data set is not there, the data set has other
-        classes or the images that the run was trained on, or the loss is not finite.
+        classes or the images that the run was trained on.
+      Diverged: the loss is not finite.
     """
     import jax
     import numpy as np
@@ -94,7 +95,7 @@ def evaluate(
 
     metrics = total.means()
     if not np.isfinite(metrics["loss"]):
-        raise InputError(
+        raise Diverged(
             f"the loss of the {model.checkpoint} checkpoint, step {model.step}, is "
             f"{metrics['loss']}: the run has diverged; train again with a lower "
             "optimizer.learning_rate"

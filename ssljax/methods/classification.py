@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ssljax.methods.method import Batch, Context, Method, Metrics
+from ssljax.methods.method import Batch, Context, Method, Metrics, Tree
 from ssljax.methods.view_method import canvases, check_views
 from ssljax.models.heads import Linear
 from ssljax.settings.errors import InputError
 from ssljax.settings.options import option
-from ssljax.views import recipes
+from ssljax.views import mixing, recipes
 from ssljax.views.augment import centre_squares, make_views
 
 
@@ -33,6 +33,13 @@ class Classification(Method):
     label_smoothing: float = option(
         0.0, "the share of the target that all classes get in equal parts", at_least=0, below=1
     )
+    mixup: float = option(
+        0.0, "blend pairs of images: α of Beta(α, α); 0: do not", at_least=0, at_most=1000
+    )
+    cutmix: float = option(
+        0.0, "cut parts of one image into another: α of Beta(α, α); 0: do not; with mixup: either",
+        at_least=0, at_most=1000,
+    )  # fmt: skip
 
     needs_labels: ClassVar[bool] = True
     names_classes: ClassVar[bool] = True
@@ -59,8 +66,27 @@ class Classification(Method):
         """Augmented views are made of whole images."""
         return bool(self.views)
 
-    def inputs(self, batch: Batch, keys: jax.Array, train: bool) -> jax.Array:
-        """float32[B, S, S, 3]: views when training, otherwise centre squares."""
+    @property
+    def rows_together(self) -> int:
+        """Pairs of images are mixed."""
+        return 2 if self.mixup or self.cutmix else 1
+
+    def inputs(self, batch: Batch, keys: jax.Array, train: bool) -> Tree:
+        """float32[B, S, S, 3]: views when training, otherwise centre squares.
+
+        If pairs are mixed, `images` and `share`, see `ssljax.views.mixing.mix`.
+        """
+        images = self._images(batch, keys, train)
+        if not train or self.rows_together == 1 or len(images) == 1:  # one gives the shapes
+            return images
+        mixed, share = mixing.mix(images, keys, self.mixup, self.cutmix)
+        return {"images": mixed, "share": share}
+
+    def outputs(self, net: Any, inputs: Tree) -> jax.Array:
+        """float32[B, K]: logits."""
+        return super().outputs(net, inputs["images"] if isinstance(inputs, dict) else inputs)
+
+    def _images(self, batch: Batch, keys: jax.Array, train: bool) -> jax.Array:
         if not self.views:
             return super().inputs(batch, keys, train)
         images, sizes = canvases(batch)
@@ -78,10 +104,15 @@ class Classification(Method):
     def loss(self, outputs: jax.Array, context: Context) -> jax.Array:
         """float32[B]: softmax cross entropy, in nats.
 
+        The target of a mixed image has the classes of both, by their shares.
+
         Source of the smoothing: Szegedy et al. (2016), "Rethinking the Inception Architecture",
         section 7.
         """
         target = jax.nn.one_hot(context.batch["label"], self.data.num_classes)
+        if isinstance(context.inputs, dict):
+            share = context.inputs["share"][:, None]
+            target = share * target + (1 - share) * mixing.partners(target)
         return optax.softmax_cross_entropy(
             outputs, optax.smooth_labels(target, self.label_smoothing)
         )

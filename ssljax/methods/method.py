@@ -97,6 +97,11 @@ class Method(abc.ABC):
         return False
 
     @property
+    def rows_together(self) -> int:
+        """How many successive rows of a batch must be in one micro-batch, on one device."""
+        return 1
+
+    @property
     def image_size(self) -> int:
         """The side of the square images that the network sees when evaluating, in pixels."""
         return self.data.image_size

@@ -11,7 +11,7 @@ import numpy as np
 from ssljax.data.image_source import ImageSource
 from ssljax.devices import processes
 from ssljax.runs.feature_extraction import FeatureExtractor
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import Diverged
 
 _MOST = 10_000  # numbers of an image
 
@@ -47,7 +47,7 @@ def extract(
       stop: called after every batch; it raises to end early.
 
     Raises:
-      InputError: they are not finite.
+      Diverged: they are not finite.
     """
     values, about = [], []
     for batch, found in extractor.batches(weights, images):
@@ -61,7 +61,7 @@ def extract(
     counts = whole_about[..., 1].reshape(-1) == 1
     features = whole_values.reshape(-1, whole_values.shape[-1])[counts]
     if not np.isfinite(features).all():
-        raise InputError("the features are not finite: the run has diverged")
+        raise Diverged("the features are not finite: the run has diverged")
     labels = whole_about[..., 0].reshape(-1)[counts]
     return LabelledFeatures(features, labels.astype(np.int32))
 

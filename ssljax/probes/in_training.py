@@ -16,7 +16,7 @@ from ssljax.probes.accuracy import accuracies
 from ssljax.probes.features import extract
 from ssljax.runs.feature_extraction import FeatureExtractor
 from ssljax.runs.run import Run
-from ssljax.settings.errors import Diverged, InputError
+from ssljax.settings.errors import InputError
 
 _NEIGHBOURS = 20
 
@@ -75,13 +75,10 @@ class TrainingProbes:
           Diverged: the features are not finite.
         """
         placed = self._extractor.place(weights["params"], weights["stats"])
-        try:
-            known, asked = (
-                extract(self._extractor, placed, images, stop)
-                for images in (self._train, self._validation)
-            )
-        except InputError as error:
-            raise Diverged(f"probes: {error}") from error
+        known, asked = (
+            extract(self._extractor, placed, images, stop)
+            for images in (self._train, self._validation)
+        )
         classes = len(self._train.records.class_names)
         found = {}
         if "knn" in names:

@@ -63,10 +63,10 @@ def make_run_step(
         micro-batches.
     """
     config = run.config
-    check_batch(run)
     parallelism = Parallelism(
         config.parallelism, config.batch_size, config.gradient_accumulation_steps, devices
     )
+    check_batch(run, len(devices) if devices else jax.device_count())
     optimizer = make_optimizer(config, steps_per_epoch, run.method.parameter_groups())
     step = make_train_step(run, optimizer, steps_per_epoch, config.epochs * steps_per_epoch)
     return RunStep(
@@ -78,14 +78,25 @@ def make_run_step(
     )
 
 
-def check_batch(run: Run) -> None:
+def check_batch(run: Run, devices: int) -> None:
     """Checks that there are examples to compare, and that micro-batches give the same step.
+
+    Args:
+      run: with the batch size, which divides among the devices.
+      devices: their number.
 
     Raises:
       InputError: the loss compares examples, or the network has batch statistics, and the batch or
         its division does not allow that.
     """
     run.method.check_batch(run.config.batch_size)
+    together = run.method.rows_together
+    rows = run.config.batch_size // (devices * run.config.gradient_accumulation_steps)
+    if rows % together:
+        raise InputError(
+            f"batch_size: {rows} images are on each device in each micro-batch, and the method "
+            f"needs a multiple of {together} there"
+        )
     if run.config.gradient_accumulation_steps == 1:
         return
     stats = run.variable_shapes()[1]
