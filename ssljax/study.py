@@ -80,7 +80,9 @@ def study(
     for index in seeds:
         seed_folder = folder / f"seed-{index}"
         planned = plan.pretext_runs(config, seed_folder, index)
-        runs: dict[Any, PlannedRun] = {name: planned[name] for name in pretext_names}
+        runs: dict[Any, PlannedRun] = {
+            name: run for name, run in planned.items() if name in pretext_names
+        }
         for cell in plan.cells(config):
             if cell.arm not in arm_names:
                 continue
