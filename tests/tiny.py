@@ -9,7 +9,10 @@ from ml_collections import ConfigDict
 from ssljax import train_config
 
 OPTIONS = {
-    "jigsaw": {"grid": 2, "gap": 2},
+    "jigsaw": {"grid": 2, "gap": 2, "shortcuts": False},
+    "jigsaw_permutations": {"grid": 2, "gap": 2, "permutations": 8, "hidden": 16, "grey": 0.5,
+                            "colour_shift": 1, "normalize_tiles": True, "shortcuts": False},
+    "relative_patch": {"gap": 2, "hidden": 16, "grey": 0.5, "shortcuts": False},
     "simclr": {"views": "simclr_small_one_channel", "temperature": 0.5},
     "moco": {"temperature": 0.2, "views": "byol_small_one_channel", "hidden": 16, "projection": 8},
     "moco_v2": {"views": "moco_v2_small_one_channel", "hidden": 16, "projection": 8, "queue": 64,
