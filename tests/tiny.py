@@ -27,6 +27,7 @@ OPTIONS = {
              "freeze_prototypes": 0.5, "momentum": 0.9, "temperature_warmup": 0.5,
              "batch_norm": True},
 }  # fmt: skip
+SIZES = {"jigsaw_permutations": 132, "relative_patch": 198}  # AlexNet needs tiles of 64 px
 
 
 def get_config(choice: str = "jigsaw") -> ConfigDict:
@@ -39,7 +40,7 @@ def get_config(choice: str = "jigsaw") -> ConfigDict:
     config.data.train_split = "images[:200]"
     config.data.validation_split = "images[200:300]"
     config.data.test_split = "images[300:433]"
-    config.data.image_size = 32 if model else 64
+    config.data.image_size = 32 if model else SIZES.get(method, 64)
     config.method.update(OPTIONS.get(method, {}))
     if method == "jigsaw":
         config.method.tile = config.data.image_size // 2

@@ -26,13 +26,11 @@ class Look(NamedTuple):
       gap: a tile shows a window of its cell that is smaller by so many pixels.
       normalize: every tile has mean 0 and standard deviation 1.
       grey: all images are grey, or none is; None: those that are drawn.
-      touching: the windows lie side by side around the image's centre, with nothing between them.
     """
 
     gap: int
     normalize: bool
     grey: bool | None = None
-    touching: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +71,7 @@ class TileMethod(Method):
 
     @property
     def tile_side(self) -> int:
-        """The side of a tile as it is shown, in pixels, with zeros around a smaller window."""
+        """The least side of a tile as it is shown; a smaller window has zeros around it."""
         return self.cell
 
     @property
@@ -110,7 +108,8 @@ class TileMethod(Method):
           look: how they are shown.
 
         Returns:
-          float32[B, T, tile_side, tile_side, 3].
+          float32[B, T, side, side, 3], where side is `tile_side`, or that of the windows if it is
+          larger.
         """
         images, side = batch["image"], self.cell - look.gap
         grey = batch.get("grey") if look.grey is None else jnp.full(len(images), look.grey)
@@ -123,8 +122,6 @@ class TileMethod(Method):
         shifts = batch.get("shifts")
 
         def corners(shift: jax.Array | int) -> jax.Array:
-            if look.touching:
-                return self.cells * look.gap // 2 + places * side + shift
             return places * self.cell + jnp.clip(offsets + shift, 0, look.gap)
 
         if shifts is None:
@@ -143,12 +140,11 @@ class TileMethod(Method):
     def looks(self) -> dict[str, Look]:
         """Other looks by name, each with one protection switched off or on.
 
-        Without the gap, tiles are as large as before but touch each other in the image. A gap that
-        the run does not have is a sixth of a cell.
+        A gap that the run does not have is a sixth of a cell.
         """
         own, found = self.look, {}
         if own.gap:
-            found["without_gap"] = own._replace(touching=True)
+            found["without_gap"] = own._replace(gap=0)
         elif self.cell > 1:
             found["with_gap"] = own._replace(gap=max(1, self.cell // 6))
         other = "without_normalization" if own.normalize else "with_normalization"

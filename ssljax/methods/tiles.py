@@ -54,9 +54,9 @@ def normalize(tiles: jax.Array) -> jax.Array:
 
 
 def frame(tiles: jax.Array, side: int) -> jax.Array:
-    """Puts zeros around tiles [B, T, tile, tile, C], so that they have `side` pixels."""
+    """Puts zeros around tiles [B, T, tile, tile, C], so that they have at least `side` pixels."""
     missing = side - tiles.shape[2]
-    if not missing:
+    if missing <= 0:
         return tiles
     before, after = missing // 2, missing - missing // 2
     return jnp.pad(tiles, ((0, 0), (0, 0), (before, after), (before, after), (0, 0)))
