@@ -110,8 +110,7 @@ def jigsaw_permutations(config: ConfigDict) -> None:
     elif config.model.name == "alexnet":
         set_alexnets_puzzles(config)
     else:
-        set_sgd(config, 0.1, 1e-4, batch_size=256, epochs=105)
-        set_steps(config, every_epochs=30, warmup_epochs=5)
+        set_vissls_pretext(config)
 
 
 def relative_patch(config: ConfigDict) -> None:
@@ -149,8 +148,7 @@ def rotation(config: ConfigDict) -> None:
         set_steps(config, every_epochs=15, warmup_epochs=0)
     else:
         config.method.all_turns = False
-        set_sgd(config, 0.1, 1e-4, batch_size=256, epochs=105)
-        set_steps(config, every_epochs=30, warmup_epochs=5)
+        set_vissls_pretext(config)
 
 
 def simclr(config: ConfigDict) -> None:
@@ -381,6 +379,13 @@ def set_small_puzzles(config: ConfigDict) -> None:
     config.optimizer.learning_rate, config.optimizer.weight_decay = 1e-3, 1e-5
     config.schedule.name, config.schedule.warmup_epochs = "cosine", 1
     config.batch_size, config.epochs, config.validate_every_epochs = 128, 30, 5
+
+
+def set_vissls_pretext(config: ConfigDict) -> None:
+    """VISSL's optimiser for pretext tasks, but for a step after epoch 100 of 105."""
+    set_sgd(config, 0.1, 1e-4, batch_size=256, epochs=105)
+    set_steps(config, every_epochs=30, warmup_epochs=5)
+    config.optimizer.decay_biases_and_norms = False
 
 
 def set_alexnets_puzzles(config: ConfigDict) -> None:

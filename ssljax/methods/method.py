@@ -188,7 +188,10 @@ class Method(abc.ABC):
         """
 
     def diagnostics(self, outputs: Tree, context: Context) -> Metrics:
-        """Metrics that are computed only when validating or evaluating, since they take long."""
+        """Metrics that are computed only when validating or evaluating, since they take long.
+
+        `context.apply` computes the outputs for other inputs.
+        """
         return {}
 
     def concerns(self, metrics: Mapping[str, float]) -> list[str]:

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from ssljax.methods.tile_method import TileMethod
+from ssljax.methods.tile_method import Look, TileMethod
 from ssljax.settings.errors import InputError
 from ssljax.settings.options import option
 
@@ -65,10 +65,12 @@ class SiameseTiles(TileMethod):
             f"{self.gap} px there are tiles"
         )
 
-    @property
-    def draws_grey(self) -> bool:
-        """Whether some images are shown in grey."""
-        return self.grey > 0
+    def looks(self) -> dict[str, Look]:
+        """Other looks; also without grey images if there are some."""
+        found = super().looks()
+        if self.grey:
+            found["in_colour"] = self.look._replace(grey=False)
+        return found
 
     def draw_looks(self, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
         """What `tiles` needs for `count` tiles of a record."""

@@ -149,15 +149,8 @@ class TileMethod(Method):
             found["with_gap"] = own._replace(gap=max(1, self.cell // 6))
         other = "without_normalization" if own.normalize else "with_normalization"
         found[other] = own._replace(normalize=not own.normalize)
-        if self.draws_grey:
-            found["in_colour"] = own._replace(grey=False)
         found["in_grey"] = own._replace(grey=True)
         return found
-
-    @property
-    def draws_grey(self) -> bool:
-        """Whether some images are shown in grey."""
-        return False
 
     def diagnostics(self, outputs: Tree, context: Context) -> Metrics:
         """The accuracy of the same network on the same images with each of the other looks."""
