@@ -53,7 +53,7 @@ class TileMethod(Method):
     shortcuts: bool = option(
         True,
         "when validating, measure the accuracy also without each protection against shortcuts, or "
-        "with it; takes three to four times as long",
+        "with it; validation takes four to five times as long",
     )
 
     # The metric that `diagnostics` measures for other looks.
