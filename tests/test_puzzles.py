@@ -210,6 +210,12 @@ def test_options_that_do_not_fit_are_refused(name, options, said):
 
 
 @quick
+def test_images_that_are_smaller_than_the_grid_are_refused():
+    with pytest.raises(InputError, match="data.image_size must be >= 3, .* got 2"):
+        method("relative_patch", 2)
+
+
+@quick
 def test_tiles_that_are_too_small_for_the_network_are_refused(make_config):
     config = make_config("relative_patch").copy_and_resolve_references().unlock()
     config.data.image_size = 180

@@ -30,7 +30,8 @@ class SiameseTiles(TileMethod):
         size = self.data.image_size
         if self.cells > size:
             raise InputError(
-                f"method.grid: {self.cells}×{self.cells} cells do not fit data.image_size={size}"
+                f"data.image_size must be >= {self.cells}, the number of cells along each side, "
+                f"got {size}"
             )
         if self.gap >= self.cell:
             raise InputError(
