@@ -71,7 +71,10 @@ class TileMethod(Method):
 
     @property
     def tile_side(self) -> int:
-        """The least side of a tile as it is shown; a smaller window has zeros around it."""
+        """The side of a tile as it is shown, in pixels.
+
+        A smaller window has zeros around it; a larger one is resized.
+        """
         return self.cell
 
     @property
@@ -108,8 +111,7 @@ class TileMethod(Method):
           look: how they are shown.
 
         Returns:
-          float32[B, T, side, side, 3], where side is `tile_side`, or that of the windows if it is
-          larger.
+          float32[B, T, tile_side, tile_side, 3].
         """
         images, side = batch["image"], self.cell - look.gap
         grey = batch.get("grey") if look.grey is None else jnp.full(len(images), look.grey)
@@ -132,6 +134,8 @@ class TileMethod(Method):
                 for index in range(images.shape[-1])
             ]
             tiles = jnp.concatenate(channels, axis=-1)
+        if side > self.tile_side:
+            tiles = tile_arrays.resize(tiles, self.tile_side)
         if look.normalize:
             tiles = tile_arrays.normalize(tiles)
         # Zero is mid-grey, or a normalised tile's mean.
@@ -140,7 +144,8 @@ class TileMethod(Method):
     def looks(self) -> dict[str, Look]:
         """Other looks by name, each with one protection switched off or on.
 
-        A gap that the run does not have is a sixth of a cell.
+        Without the gap, a tile shows its whole cell. A gap that the run does not have is a sixth of
+        a cell.
         """
         own, found = self.look, {}
         if own.gap:

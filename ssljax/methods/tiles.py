@@ -53,10 +53,16 @@ def normalize(tiles: jax.Array) -> jax.Array:
     return (tiles - mean) / (std + EVEN)
 
 
+def resize(tiles: jax.Array, side: int) -> jax.Array:
+    """[B, T, tile, tile, C] to [B, T, side, side, C]; bilinear, antialiased."""
+    batch, count, _, _, channels = tiles.shape
+    return jax.image.resize(tiles, (batch, count, side, side, channels), "linear")
+
+
 def frame(tiles: jax.Array, side: int) -> jax.Array:
-    """Puts zeros around tiles [B, T, tile, tile, C], so that they have at least `side` pixels."""
+    """Puts zeros around tiles [B, T, tile, tile, C], so that they have `side` pixels."""
     missing = side - tiles.shape[2]
-    if missing <= 0:
+    if not missing:
         return tiles
     before, after = missing // 2, missing - missing // 2
     return jnp.pad(tiles, ((0, 0), (0, 0), (before, after), (before, after), (0, 0)))
