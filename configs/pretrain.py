@@ -6,15 +6,24 @@ r"""Any method on any data with any model.
 The argument names entries of three tables, in any order: `method` (needed), `data` (default:
 fashion_mnist_10k) and `model` (default: alexnet). An entry is a function that sets what differs
 from the defaults, and its docstring names the source. The data's entry is applied first, then the
-model's, then the method's.
+model's, then the method's. Those of puzzles and rotations are in configs/recipes/puzzles.py.
 """
 
+import runpy
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
 import ssljax
+from ssljax.settings import config_files
 from ssljax.settings.errors import InputError, nearest
+
+# Also for a copy of this file elsewhere.
+RECIPES = config_files.shipped() / "recipes"
+_SETTINGS = runpy.run_path(str(RECIPES / "settings.py"))
+ONE_CHANNEL, small = _SETTINGS["ONE_CHANNEL"], _SETTINGS["small"]
+set_lars, set_sgd = _SETTINGS["set_lars"], _SETTINGS["set_sgd"]
+set_lightlys_cifar = _SETTINGS["set_lightlys_cifar"]
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -81,29 +90,6 @@ def resnet(config: ConfigDict) -> None:
 
 
 # ----------------------------------------------------------------------------------------- method
-def jigsaw(config: ConfigDict) -> None:
-    """3×3 puzzles, tiles with a gap and normalised (Noroozi and Favaro, 2016, section 3.3).
-
-    The optimiser is the Bern group's Adam, learning rate 5e-4, ×0.3 every 5 of 20 epochs, but with
-    an L2 of 1e-5: with their 1e-3 the 3×3 puzzle is not learned on Fashion-MNIST (docs/results.md).
-    """
-    config.method.grid = 3
-    config.method.tile = config.data.image_size // 3
-    config.method.gap = config.method.tile // 6
-    config.method.normalize_tiles = True
-    config.optimizer.learning_rate = 5e-4
-    config.optimizer.weight_decay = 1e-5
-
-
-def rotation(config: ConfigDict) -> None:
-    """All four rotations of each image (Gidaris et al., 2018, section 2.1).
-
-    The optimiser is that of `jigsaw`, not the authors' SGD.
-    """
-    config.optimizer.learning_rate = 5e-4
-    config.optimizer.weight_decay = 1e-5
-
-
 def simclr(config: ConfigDict) -> None:
     """SimCLR (Chen et al., 2020): section 2 and appendix B.9, and the README of the authors' code.
 
@@ -265,11 +251,6 @@ def dino(config: ConfigDict) -> None:
         config.schedule.warmup_epochs = 10
 
 
-def small(config: ConfigDict) -> bool:
-    """Whether the images are so small that recipes for CIFAR-10 suit them, also if enlarged."""
-    return config.data.image_size <= 64 or config.data.dataset in ONE_CHANNEL
-
-
 def set_views(config: ConfigDict, name: str) -> None:
     """The variant of a recipe of views that suits the images; validation every 10 epochs."""
     config.method.views = name + "_small" * small(config)
@@ -284,39 +265,12 @@ def start_as_identity(config: ConfigDict) -> None:
         config.model.zero_init_residual = True
 
 
-def set_lars(
-    config: ConfigDict, learning_rate: float, weight_decay: float, batch_size: int, epochs: int
-) -> None:
-    """LARS with a learning rate per 256 images, 10 epochs of warm-up, then half a cosine."""
-    set_sgd(config, learning_rate, weight_decay, batch_size, epochs)
-    config.optimizer.name = "lars"
-    config.optimizer.decay_biases_and_norms = False
-    config.schedule.warmup_epochs = 10
-
-
-def set_sgd(
-    config: ConfigDict, learning_rate: float, weight_decay: float, batch_size: int, epochs: int
-) -> None:
-    """SGD with a learning rate per 256 images, and half a cosine."""
-    config.optimizer.name, config.optimizer.momentum = "sgd", 0.9
-    config.optimizer.learning_rate, config.optimizer.weight_decay = learning_rate, weight_decay
-    config.optimizer.learning_rate_scaling, config.optimizer.base_batch_size = "linear", 256
-    config.schedule.name = "cosine"
-    config.batch_size, config.epochs = batch_size, epochs
-
-
-def set_lightlys_cifar(config: ConfigDict) -> None:
-    """Lightly's benchmark on CIFAR-10: 200 epochs with batches of 128."""
-    set_sgd(config, 0.12, 5e-4, batch_size=128, epochs=200)
-
-
 def classification(config: ConfigDict) -> None:
     """Training with labels. Adam, learning rate 1e-3, L2 1e-5, chosen on Fashion-MNIST."""
     config.optimizer.learning_rate = 1e-3
     config.optimizer.weight_decay = 1e-5
 
 
-ONE_CHANNEL = ("fashion_mnist_10k", "fashion_mnist")
 Entry = Callable[[ConfigDict], None]
 TABLES: dict[str, dict[str, Entry]] = {
     "data": {
@@ -327,8 +281,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     },
     "model": {"alexnet": alexnet, "resnet18": resnet, "resnet34": resnet, "resnet50": resnet},
     "method": {
-        "jigsaw": jigsaw,
-        "rotation": rotation,
+        **runpy.run_path(str(RECIPES / "puzzles.py"))["RECIPES"],
         "simclr": simclr,
         "moco": moco,
         "moco_v2": moco_v2,

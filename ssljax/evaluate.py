@@ -182,16 +182,17 @@ def result_path(
 
 def describe(result: dict[str, Any]) -> str:
     """A result as a table, with chance next to each metric."""
+    wide = max(18, *map(len, result["metrics"]))
     lines = [
         f"{result['dataset']}, split {result['split']}: {result['examples']:,} examples, "
         f"{result['checkpoint']} checkpoint, step {result['step']}",
-        f"{'metric':18} {'value':>8}   {'chance':>8}   {'std. error':>10}",
+        f"{'metric':{wide}} {'value':>8}   {'chance':>8}   {'std. error':>10}",
     ]
     for name, value in sorted(result["metrics"].items()):
         chance = result["chance"].get(name)
         guess = "" if chance is None else f"{chance:.4f}"
         error = result["standard_error"][name]
-        lines.append(f"{name:18} {value:8.4f}   {guess:>8}   {error:10.4f}")
+        lines.append(f"{name:{wide}} {value:8.4f}   {guess:>8}   {error:10.4f}")
     return "\n".join(lines)
 
 

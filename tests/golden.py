@@ -29,12 +29,14 @@ PRETRAIN = [
     "pretrain.py:method=classification,model=resnet50,data=deep_fashion",
     "pretrain.py:method=jigsaw,model=resnet18",
     "pretrain.py:method=simclr,model=resnet18",
+    "pretrain.py:method=jigsaw_permutations",
+    "pretrain.py:method=relative_patch,model=resnet50,data=deep_fashion",
 ]
 STEPPED = [  # a test takes one step of each
     "jigsaw.py:2x2", "jigsaw.py:3x3", "classification.py", "study.py",
     "study.py:pretext=simclr", "study.py:pretext=simclr,model=resnet50", "quickstart.py",
     "fashion_mnist.py", "fashion_mnist.py:few_labels", "large_batch.py:64", "large_batch.py:1024",
-    "large_batch.py:1024_unscaled", *PRETRAIN,
+    "large_batch.py:1024_unscaled", "jigsaw_permutations.py", *PRETRAIN,
 ]  # fmt: skip
 CONFIGS = STEPPED + ["methods.py"] + [
     f"evaluate.py:protocol={protocol},model=resnet18" for protocol in ("linear", "finetune")
@@ -44,6 +46,12 @@ CONFIGS = STEPPED + ["methods.py"] + [
         "moco", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino",
     )
     for rest in ("model=resnet18", "model=resnet50,data=deep_fashion")
+] + [
+    "pretrain.py:method=rotation,model=resnet50,data=deep_fashion",
+    "pretrain.py:method=jigsaw_permutations,data=deep_fashion",
+    "pretrain.py:method=jigsaw_permutations,model=resnet50,data=deep_fashion",
+    "pretrain.py:method=relative_patch,model=resnet18",
+    "pretrain.py:method=relative_patch,data=deep_fashion",
 ]  # fmt: skip
 
 

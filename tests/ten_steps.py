@@ -44,12 +44,14 @@ class Steps(NamedTuple):
       losses: of the steps.
       last: the state after them.
       inputs: what the network saw, as NumPy arrays.
+      batches: what it was made of.
     """
 
     first: Any
     losses: list[float]
     last: Any
     inputs: list[Any]
+    batches: list[Any]
 
 
 def take(run: Run) -> Steps:
@@ -60,12 +62,13 @@ def take(run: Run) -> Steps:
     batches = pipeline.batches(
         run.images("images[:200]"), run.method.draw, batch_size=BATCH, epochs=1, seed=0, train=True
     )
-    losses, seen = [], []
+    losses, seen, taken = [], [], []
     inputs = jax.jit(
         lambda batch: run.method.inputs(batch, record_keys(0, 0, batch["record"]), train=True)
     )
     for batch in (next(batches) for _ in range(STEPS)):
+        taken.append(batch)
         seen.append(jax.tree.map(np.asarray, inputs(batch)))
         state, sums = run_step.train_step(state, run_step.parallelism.put(batch))
         losses.append(float(sums["loss"][0] / sums["loss"][1]))
-    return Steps(first, losses, jax.device_get(state), seen)
+    return Steps(first, losses, jax.device_get(state), seen, taken)

@@ -168,7 +168,7 @@ def test_pretrain_has_an_entry_for_every_method_and_model():
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        ("", "method=NAME is missing; known: jigsaw, rotation, simclr, moco, "),
+        ("", "method=NAME is missing; known: jigsaw, jigsaw_permutations, relative_patch, "),
         ("jigsaw", "'jigsaw' is not PART=NAME"),
         ("methods=jigsaw", "did you mean 'method'"),
         ("method=jigsew", "method=jigsew: unknown; did you mean 'jigsaw'"),

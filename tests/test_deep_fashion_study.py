@@ -26,7 +26,12 @@ OURS = sorted(
 
 
 @pytest.mark.parametrize(
-    ("pretext", "size"), [("simclr", 64), pytest.param("swav", 150, id="local views of 64 px")]
+    ("pretext", "size"),
+    [
+        ("simclr", 64),
+        pytest.param("swav", 150, id="local views of 64 px"),
+        pytest.param("jigsaw_permutations", 255, id="tiles of 64 px"),
+    ],
 )
 def test_a_method_with_random_and_imagenet_weights_beside_it(tmp_path, pretext, size):
     """The full-size settings but for the width, the image and the length of the training."""

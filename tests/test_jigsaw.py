@@ -106,10 +106,12 @@ def test_metrics_match_a_plain_loop():
 
 
 def test_chance_is_what_guessing_reaches():
-    method = Jigsaw(data=DataSpec(227))
-    assert method.chance(np.zeros(1, int)) == pytest.approx(
-        {"mse": 2 / 3, "tiles_placed": 1 / 9, "puzzles_solved": 1 / math.factorial(9)}
-    )
+    expected = {"mse": 2 / 3, "tiles_placed": 1 / 9, "puzzles_solved": 1 / math.factorial(9)}
+    alone = Jigsaw(data=DataSpec(227), shortcuts=False)
+    assert alone.chance(np.zeros(1, int)) == pytest.approx(expected)
+    shortcuts = ("with_gap", "with_normalization", "in_grey")
+    expected |= {f"tiles_placed_{name}": 1 / 9 for name in shortcuts}
+    assert Jigsaw(data=DataSpec(227)).chance(np.zeros(1, int)) == pytest.approx(expected)
 
 
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 99))

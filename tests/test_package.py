@@ -43,6 +43,7 @@ def test_the_wheel_has_all_that_is_needed(wheel):
         "ssljax/py.typed",
         "ssljax/configs/quickstart.py",
         "ssljax/report/feature_map.js",
+        "ssljax/configs/recipes/puzzles.py",
         "ssljax/report/style.css",
         "ssljax/data/sets/fashion_mnist_10k/t10k-images-idx3-ubyte.gz",
     } <= names

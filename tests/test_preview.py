@@ -53,7 +53,9 @@ def test_rotations_and_views_are_shown_one_by_one(make_config):
     assert seen.label in run.class_names
 
 
-@pytest.mark.parametrize("method", ["jigsaw", "rotation", "classification"])
+@pytest.mark.parametrize(
+    "method", ["jigsaw", "rotation", "classification", "jigsaw_permutations", "relative_patch"]
+)
 def test_the_sheet_has_a_row_for_each_image(make_config, method):
     sheet = Image.open(io.BytesIO(preview(make_config(method), images=3, epochs=1)))
     more = Image.open(io.BytesIO(preview(make_config(method), images=5, epochs=1)))

@@ -100,7 +100,7 @@ def trained(data_dir):
 
 
 def test_ten_steps_are_those_of_a_plain_loop(trained):
-    first, losses, last, seen = trained
+    first, losses, last, seen, _ = trained
     layout = layouts.layout_of({"name": "resnet18"})
     backbone = torchs("resnet18", width=1 / 16, stem="small").double()
     tensors = layout.write({"backbone": first.params["backbone"]},

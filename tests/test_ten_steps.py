@@ -1,4 +1,4 @@
-"""Ten whole steps of BYOL, MoCo v2 and SwAV against plain loops in PyTorch, in float64."""
+"""Ten whole steps of some methods against plain loops in PyTorch, in float64."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def follow(teacher, student, keep):
 
 def test_byol(data_dir):
     run = ten_steps.make_run("byol", data_dir, LEARNING_RATE)
-    first, losses, last, seen = ten_steps.take(run)
+    first, losses, last, seen, _ = ten_steps.take(run)
     backbone = backbone_of(first.params["backbone"], first.stats["backbone"])
     projector = load(with_norm(32, 16, 8, False), first.params["projector"])
     predictor = load(with_norm(8, 16, 8, False), first.params["predictor"])
@@ -175,7 +175,7 @@ def divide(network, places):
 
 
 def test_moco_v2(data_dir):
-    first, losses, last, seen = ten_steps.take(
+    first, losses, last, seen, _ = ten_steps.take(
         ten_steps.make_run("moco_v2", data_dir, LEARNING_RATE, momentum=0.9)
     )
     backbone = backbone_of(first.params["backbone"], first.stats["backbone"])
@@ -215,7 +215,7 @@ def test_swav(data_dir):
     run = ten_steps.make_run(
         "swav", data_dir, LEARNING_RATE, queue=32, freeze_prototypes=0.0, epsilon=0.25
     )
-    first, losses, last, seen = ten_steps.take(run)
+    first, losses, last, seen, _ = ten_steps.take(run)
     backbone = backbone_of(first.params["backbone"], first.stats["backbone"])
     projector = load(with_norm(32, 16, 8, True), first.params["projector"])
     prototypes = dense(8, 12, False).double()
@@ -245,3 +245,42 @@ def test_swav(data_dir):
         last.params["prototypes"]["kernel"], F.normalize(prototypes.weight).detach().T, atol=1e-3
     )
     np.testing.assert_allclose(last.memory["queue"], np.stack(queues), atol=1e-3)
+
+
+def test_jigsaw_permutations(data_dir):
+    run = ten_steps.make_run("jigsaw_permutations", data_dir, LEARNING_RATE)
+    first, losses, last, seen, batches = ten_steps.take(run)
+    backbone = backbone_of(first.params["backbone"], first.stats["backbone"])
+    tile_head = torch.nn.Sequential(dense(32, 16, False), torch.nn.BatchNorm1d(16), torch.nn.ReLU())
+    load(tile_head, first.params["tile_head"])
+    head = torch.nn.Sequential(dense(4 * 16, 8))
+    load(head, {"dense1": first.params["head"]})
+    optimizer = sgd(backbone, tile_head, head)
+    for tiles, batch, ours in zip(seen, batches, losses, strict=True):
+        flat = nchw(tiles.reshape(-1, *tiles.shape[2:])).double()
+        logits = head(tile_head(backbone(flat)).reshape(BATCH, -1))
+        wanted = torch.tensor(batch["permutation"], dtype=torch.long)
+        descend(optimizer, F.cross_entropy(logits, wanted), ours)
+    check(first.params, last.params, last.stats, backbone, {"tile_head": tile_head})
+    for name, theirs in tensors_of(head).items():
+        ours = last.params["head"][name.partition("/")[2]]
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=name)
+
+
+def test_relative_patch(data_dir):
+    run = ten_steps.make_run("relative_patch", data_dir, LEARNING_RATE, grey=0.0)
+    first, losses, last, seen, batches = ten_steps.take(run)
+    backbone = backbone_of(first.params["backbone"], first.stats["backbone"])
+    head = torch.nn.Sequential(
+        dense(2 * 32, 16, False), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), dense(16, 8)
+    )
+    load(head, first.params["head"])
+    optimizer = sgd(backbone, head)
+    for tiles, batch, ours in zip(seen, batches, losses, strict=True):
+        features = backbone(nchw(tiles.reshape(-1, *tiles.shape[2:])).double())
+        features = features.reshape(BATCH, 9, 32)
+        pairs = [torch.cat([features[:, 0], features[:, side]], dim=1) for side in range(1, 9)]
+        logits = head(torch.stack(pairs, dim=1).reshape(BATCH * 8, 64))
+        wanted = torch.tensor(batch["sides"], dtype=torch.long).reshape(-1)
+        descend(optimizer, F.cross_entropy(logits, wanted), ours)
+    check(first.params, last.params, last.stats, backbone, {"head": head})

@@ -9,7 +9,10 @@ from ml_collections import ConfigDict
 from ssljax import train_config
 
 OPTIONS = {
-    "jigsaw": {"grid": 2, "gap": 2},
+    "jigsaw": {"grid": 2, "gap": 2, "shortcuts": False},
+    "jigsaw_permutations": {"grid": 2, "gap": 2, "permutations": 8, "hidden": 16, "grey": 0.5,
+                            "colour_shift": 1, "normalize_tiles": True, "shortcuts": False},
+    "relative_patch": {"gap": 2, "hidden": 16, "grey": 0.5, "shortcuts": False},
     "simclr": {"views": "simclr_small_one_channel", "temperature": 0.5},
     "moco": {"temperature": 0.2, "views": "byol_small_one_channel", "hidden": 16, "projection": 8},
     "moco_v2": {"views": "moco_v2_small_one_channel", "hidden": 16, "projection": 8, "queue": 64,
@@ -24,6 +27,7 @@ OPTIONS = {
              "freeze_prototypes": 0.5, "momentum": 0.9, "temperature_warmup": 0.5,
              "batch_norm": True},
 }  # fmt: skip
+SIZES = {"jigsaw_permutations": 132, "relative_patch": 198}  # AlexNet needs tiles of 64 px
 
 
 def get_config(choice: str = "jigsaw") -> ConfigDict:
@@ -36,7 +40,7 @@ def get_config(choice: str = "jigsaw") -> ConfigDict:
     config.data.train_split = "images[:200]"
     config.data.validation_split = "images[200:300]"
     config.data.test_split = "images[300:433]"
-    config.data.image_size = 32 if model else 64
+    config.data.image_size = 32 if model else SIZES.get(method, 64)
     config.method.update(OPTIONS.get(method, {}))
     if method == "jigsaw":
         config.method.tile = config.data.image_size // 2

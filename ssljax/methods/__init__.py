@@ -10,8 +10,10 @@ from ssljax.methods.byol import BYOL
 from ssljax.methods.classification import Classification
 from ssljax.methods.dino import DINO
 from ssljax.methods.jigsaw import Jigsaw
+from ssljax.methods.jigsaw_permutations import JigsawPermutations
 from ssljax.methods.method import DataSpec, Method
 from ssljax.methods.moco import MoCo, MoCoV2
+from ssljax.methods.relative_patch import RelativePatch
 from ssljax.methods.rotation import Rotation
 from ssljax.methods.simclr import SimCLR
 from ssljax.methods.simsiam import SimSiam
@@ -26,8 +28,10 @@ METHODS: dict[str, type[Method]] = {
     "classification": Classification,
     "dino": DINO,
     "jigsaw": Jigsaw,
+    "jigsaw_permutations": JigsawPermutations,
     "moco": MoCo,
     "moco_v2": MoCoV2,
+    "relative_patch": RelativePatch,
     "rotation": Rotation,
     "simclr": SimCLR,
     "simsiam": SimSiam,

@@ -18,36 +18,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.methods import tiles as tile_arrays
-from ssljax.methods.method import Batch, Context, Method, Metrics
+from ssljax.methods.method import Batch, Context, Metrics
+from ssljax.methods.tile_method import Look, TileMethod
 from ssljax.models.heads import Linear
 from ssljax.settings.errors import InputError
 from ssljax.settings.options import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Jigsaw(Method):
+class Jigsaw(TileMethod):
     """A grid of tiles is shuffled; the network predicts where each tile came from.
 
-    The image's side is grid × tile, so that no unshuffled border is left.
+    The image's side is grid × tile, so that no unshuffled border is left. With a gap, there is grey
+    around each window.
     """
 
     grid: int = option(3, "tiles along each side", at_least=2, at_most=64)
     tile: int = option(75, "side of a tile, in pixels", above=0)
-    # Noroozi and Favaro, section 3.3: with a gap, tiles cannot be placed by matching their edges.
-    gap: int = option(
-        0,
-        "each tile shows a random window of (tile - gap)² pixels, with grey around it",
-        at_least=0,
-    )
-    # The same section: normalised tiles cannot be placed by their brightness.
-    normalize_tiles: bool = option(
-        False, "give every tile mean 0 and standard deviation 1 by itself"
-    )
 
     best_metric: ClassVar[str] = "mse"
     best_is_max: ClassVar[bool] = False
     # The accuracy of puzzles says little about the features, so the last weights are transferred.
     hand_over: ClassVar[str] = "latest"
+    accuracy_metric: ClassVar[str] = "tiles_placed"
 
     def __post_init__(self) -> None:
         size = self.data.image_size
@@ -60,9 +53,14 @@ class Jigsaw(Method):
             raise InputError(f"method.gap must be < method.tile ({self.tile}), got {self.gap}")
 
     @property
-    def image_size(self) -> int:
-        """Images are resized to grid × tile pixels."""
-        return self.grid * self.tile
+    def cells(self) -> int:
+        """The number of tiles along each side."""
+        return self.grid
+
+    @property
+    def cell(self) -> int:
+        """The side of a tile, in pixels."""
+        return self.tile
 
     @property
     def num_tiles(self) -> int:
@@ -72,27 +70,15 @@ class Jigsaw(Method):
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """`permutation` int32[T], uniform, and with a gap `offsets` int32[T, 2] (row, column)."""
         draws = {"permutation": rng.permutation(self.num_tiles).astype(np.int32)}
-        if self.gap:
-            draws["offsets"] = rng.integers(self.gap + 1, size=(self.num_tiles, 2), dtype=np.int32)
-        return draws
+        return {**draws, **self.draw_offsets(rng, self.num_tiles)}
 
     def heads(self) -> dict[str, Callable[..., Any]]:
         """The (row, column) of each tile."""
         return {"head": functools.partial(Linear, features=2 * self.num_tiles)}
 
-    def inputs(self, batch: Batch, keys: jax.Array, train: bool) -> jax.Array:
+    def show(self, batch: Batch, look: Look) -> jax.Array:
         """The shuffled image: place i shows the tile that was at place permutation[i]."""
-        tiles = tile_arrays.cut(self.normalize(batch["image"]), self.grid)
-        tiles = jnp.take_along_axis(tiles, batch["permutation"][:, :, None, None, None], axis=1)
-        if self.gap:
-            tiles = tile_arrays.windows(tiles, batch["offsets"], self.tile - self.gap)
-        if self.normalize_tiles:
-            tiles = tile_arrays.normalize(tiles)
-        if self.gap:
-            before, after = self.gap // 2, self.gap - self.gap // 2
-            # Zero is mid-grey, or a normalised tile's mean.
-            tiles = jnp.pad(tiles, ((0, 0), (0, 0), (before, after), (before, after), (0, 0)))
-        return tile_arrays.paste(tiles, self.grid)
+        return tile_arrays.paste(self.tiles(batch, batch["permutation"], look), self.grid)
 
     def coordinates(self, permutation: jax.Array) -> jax.Array:
         """float32[B, 2T]: the original (row, column) of each tile in order, scaled to [-1, 1]."""
@@ -124,8 +110,9 @@ class Jigsaw(Method):
     def chance(self, labels: np.ndarray) -> dict[str, float]:
         """Always the centre for the error; a random arrangement for tiles and puzzles."""
         coordinates = np.arange(self.grid) * 2 / (self.grid - 1) - 1
-        return {
+        guess = {
             "mse": float(np.mean(coordinates**2)),
             "tiles_placed": 1 / self.num_tiles,
             "puzzles_solved": 1 / math.factorial(self.num_tiles),
         }
+        return self.with_looks(guess)

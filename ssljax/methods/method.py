@@ -31,6 +31,7 @@ class Context(NamedTuple):
       memory: from `Method.first_memory` or the last `Method.remember`; {} for most methods.
       progress: float32[], the share of training that is done.
       params: the network's parameters by part, without gradient.
+      apply: from the network's inputs to its outputs, for `Method.diagnostics`; None when training.
     """
 
     batch: Batch
@@ -39,6 +40,7 @@ class Context(NamedTuple):
     memory: Tree
     progress: jax.Array
     params: Tree
+    apply: Callable[[Tree], Tree] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,11 @@ class Method(abc.ABC):
     def smallest_input(self) -> int:
         """The side of the smallest images that the network sees, in pixels."""
         return self.image_size
+
+    @property
+    def smallest_input_is(self) -> str:
+        """What they are, for messages, such as `method.views: swav has local views`."""
+        return "data.image_size: there are images"
 
     @property
     def delivered_size(self) -> int:
@@ -186,7 +193,10 @@ class Method(abc.ABC):
         """
 
     def diagnostics(self, outputs: Tree, context: Context) -> Metrics:
-        """Metrics that are computed only when validating or evaluating, since they take long."""
+        """Metrics that are computed only when validating or evaluating, since they take long.
+
+        `context.apply` computes the outputs for other inputs.
+        """
         return {}
 
     def concerns(self, metrics: Mapping[str, float]) -> list[str]:

@@ -1,9 +1,11 @@
-"""Tiles: an image cut into a grid, and put together again."""
+"""Tiles: squares cut out of images, and a grid of them put together again."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+
+from ssljax.views import colours
 
 EVEN = 0.05  # added to a tile's standard deviation, so that a uniform tile stays uniform
 
@@ -23,18 +25,25 @@ def paste(tiles: jax.Array, grid: int) -> jax.Array:
     return rows.reshape(batch, grid * tile, grid * tile, channels)
 
 
-def windows(tiles: jax.Array, offsets: jax.Array, side: int) -> jax.Array:
-    """Cuts a square window out of each tile.
+def squares(images: jax.Array, corners: jax.Array, side: int) -> jax.Array:
+    """Cuts squares out of images at given places.
 
     Args:
-      tiles: [B, T, tile, tile, C].
-      offsets: int32[B, T, 2], the (row, column) where each window begins.
-      side: of the windows, in pixels.
+      images: [B, S, S, C].
+      corners: int32[B, T, 2], the (row, column) where each square begins, which lies within the
+        image.
+      side: of the squares, in pixels.
+
+    Returns:
+      [B, T, side, side, C].
     """
-    steps = jnp.arange(side)
-    rows = (offsets[:, :, 0, None] + steps)[:, :, :, None, None]
-    columns = (offsets[:, :, 1, None] + steps)[:, :, None, :, None]
-    return jnp.take_along_axis(jnp.take_along_axis(tiles, rows, 2), columns, 3)
+    channels = images.shape[-1]
+
+    def square(image: jax.Array, corner: jax.Array) -> jax.Array:
+        start = (corner[0], corner[1], 0)
+        return jax.lax.dynamic_slice(image, start, (side, side, channels))
+
+    return jax.vmap(jax.vmap(square, in_axes=(None, 0)))(images, corners)
 
 
 def normalize(tiles: jax.Array) -> jax.Array:
@@ -42,3 +51,33 @@ def normalize(tiles: jax.Array) -> jax.Array:
     mean = tiles.mean(axis=(2, 3, 4), keepdims=True)
     std = tiles.std(axis=(2, 3, 4), keepdims=True)
     return (tiles - mean) / (std + EVEN)
+
+
+def resize(tiles: jax.Array, side: int) -> jax.Array:
+    """[B, T, tile, tile, C] to [B, T, side, side, C]; bilinear, antialiased."""
+    batch, count, _, _, channels = tiles.shape
+    return jax.image.resize(tiles, (batch, count, side, side, channels), "linear")
+
+
+def frame(tiles: jax.Array, side: int) -> jax.Array:
+    """Puts zeros around tiles [B, T, tile, tile, C], so that they have `side` pixels."""
+    missing = side - tiles.shape[2]
+    if not missing:
+        return tiles
+    before, after = missing // 2, missing - missing // 2
+    return jnp.pad(tiles, ((0, 0), (0, 0), (before, after), (before, after), (0, 0)))
+
+
+def in_grey(images: jax.Array, chosen: jax.Array) -> jax.Array:
+    """Turns images grey.
+
+    Args:
+      images: uint8[B, S, S, 3].
+      chosen: bool[B], which ones.
+
+    Returns:
+      float32[B, S, S, 3] in [0, 1].
+    """
+    scaled = images.astype(jnp.float32) / 255
+    grey = colours.luma(jnp.moveaxis(scaled, -1, 0))[..., None]
+    return jnp.where(chosen[:, None, None, None], grey, scaled)

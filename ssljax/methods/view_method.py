@@ -38,6 +38,11 @@ class ViewMethod(Method):
         """The side of the smallest views, in pixels."""
         return min(group.side(self.image_size) for group in self.recipe.values())
 
+    @property
+    def smallest_input_is(self) -> str:
+        """What the smallest inputs are."""
+        return f"method.views: {self.views} has local views"
+
     def inputs(self, batch: Batch, keys: jax.Array, train: bool) -> Tree:
         """The views, normalised: float32[B, V, S, S, 3], or a dict of them if there are groups.
 

@@ -153,8 +153,8 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
         )
     if method.smallest_input < smallest:
         raise InputError(
-            f"method.views: {config.method.views} has local views of {method.smallest_input} px, "
-            f"too small for {config.model.name}, which needs at least {smallest} px; use a larger "
+            f"{method.smallest_input_is} of {method.smallest_input} px, too small for "
+            f"{config.model.name}, which needs at least {smallest} px; use a larger "
             "data.image_size or another network"
         )
     heads = method.heads()

@@ -100,9 +100,13 @@ def make_evaluation_step(run: Run) -> Callable[[Any, Batch], tuple[Sums, Any]]:
         inputs = method.inputs(batch, keys, train=False)
         targets, _ = _targets(method, network, weights["teacher"], inputs)
         given = variables(weights["params"], weights["stats"])
-        outputs: Any = network.apply(given, inputs, method=method.outputs)
+
+        def apply(inputs: Any) -> Any:
+            return network.apply(given, inputs, method=method.outputs)
+
+        outputs = apply(inputs)
         memory, params = weights["memory"], weights["params"]
-        context = Context(batch, inputs, targets, memory, jnp.ones(()), params)
+        context = Context(batch, inputs, targets, memory, jnp.ones(()), params, apply)
         return jax.lax.psum(_sums(method, outputs, context, evaluating=True), AXIS), outputs
 
     return evaluation_step
