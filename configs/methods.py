@@ -16,7 +16,7 @@ import ssljax
 from ssljax.settings import config_files
 
 HERE = pathlib.Path(__file__).parent
-EPOCHS = 10
+EPOCHS = 6
 DEFAULT = "rotation+simclr+vicreg"
 
 
@@ -24,7 +24,7 @@ def get_config(methods: str = DEFAULT) -> ConfigDict:
     """A study of methods, separated by `+`."""
     config = ssljax.study_config()
     config.probes = ("knn", "linear")
-    config.label_fractions, config.label_epochs = (1.0, 0.1), (20, 60)
+    config.label_fractions, config.label_epochs = (1.0, 0.1), (15, 40)
     config.classification = _on_embedded_images("classification")
     config.classification.data.train_split = "images[60%:70%]"
     config.classification.batch_size = 64
