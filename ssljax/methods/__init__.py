@@ -10,6 +10,7 @@ from ssljax.methods.byol import BYOL
 from ssljax.methods.classification import Classification
 from ssljax.methods.dino import DINO
 from ssljax.methods.jigsaw import Jigsaw
+from ssljax.methods.mae import MAE
 from ssljax.methods.method import DataSpec, Method
 from ssljax.methods.moco import MoCo, MoCoV2
 from ssljax.methods.rotation import Rotation
@@ -26,6 +27,7 @@ METHODS: dict[str, type[Method]] = {
     "classification": Classification,
     "dino": DINO,
     "jigsaw": Jigsaw,
+    "mae": MAE,
     "moco": MoCo,
     "moco_v2": MoCoV2,
     "rotation": Rotation,

@@ -13,6 +13,7 @@ import jax
 DROPOUT = 0
 VIEWS = 1
 SHUFFLE = 2
+MASK = 3
 LATER_VIEWS = 2**16  # + the number of the view, for dropout
 
 
