@@ -44,6 +44,12 @@ CONFIGS = STEPPED + ["methods.py"] + [
         "moco", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino",
     )
     for rest in ("model=resnet18", "model=resnet50,data=deep_fashion")
+] + [
+    f"pretrain.py:{choice}"
+    for choice in (
+        "method=mae", "method=mae,model=vit_small", "method=mae,model=vit_base,data=deep_fashion",
+        "method=jigsaw,model=vit_tiny", "method=classification,model=vit_small,data=deep_fashion",
+    )
 ]  # fmt: skip
 
 

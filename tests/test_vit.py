@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from ssljax import load_run, train_config, weights
 from ssljax.models import check_model, make_network, model_defaults, positions
+from ssljax.models.backbone import keep_blocks_only
 from ssljax.models.heads import Linear
 from ssljax.models.network import Network, variables
 from ssljax.models.torch import layouts, vit
@@ -234,16 +236,16 @@ def test_recomputation_and_bfloat16_compute_the_same():
     images = images_of()
     params = created()
 
-    def loss(params, network=network_of()):
-        return (network.apply(variables(params, {}), images, method=outputs) ** 2).mean()
+    network = network_of()
 
-    from ssljax.models.backbone import keep_blocks_only
+    def loss(params):
+        return (network.apply(variables(params, {}), images, method=outputs) ** 2).mean()
 
     plain = jax.jit(jax.grad(loss), compiler_options=FAST)(params)
     again = jax.jit(jax.grad(jax.checkpoint(loss, policy=keep_blocks_only())))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5), again, plain)
     rough = network_of(dtype="bfloat16")
-    exact = network_of().apply(variables(params, {}), images, method=outputs)
+    exact = network.apply(variables(params, {}), images, method=outputs)
     logits = rough.apply(variables(params, {}), images, method=outputs)
     assert logits.dtype == jnp.float32
     np.testing.assert_allclose(logits, exact, atol=0.05)
@@ -355,8 +357,6 @@ def test_parameters_are_timms(name):
 def test_a_vit_goes_through_a_run_folder_and_back(tmp_path):
     theirs = timms().eval()
     torch.save({"state_dict": theirs.state_dict()}, tmp_path / "theirs.pth")
-    import dataclasses
-
     given = dataclasses.replace(IMAGENET, image_size=SIZE)
     with pytest.raises(InputError, match="model.heads: 3 heads do not divide the 32 channels"):
         weights.import_weights(tmp_path / "theirs.pth", tmp_path / "run", given)
