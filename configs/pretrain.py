@@ -4,9 +4,10 @@ r"""Any method on any data with any model.
         --workdir=RUN
 
 The argument names entries of three tables, in any order: `method` (needed), `data` (default:
-fashion_mnist_10k) and `model` (default: alexnet). An entry is a function that sets what differs
-from the defaults, and its docstring names the source. The data's entry is applied first, then the
-model's, then the method's. Those of puzzles and rotations are in configs/recipes/puzzles.py.
+fashion_mnist_10k) and `model` (default: alexnet, or vit_tiny for methods that need patches). An
+entry is a function that sets what differs from the defaults, and its docstring names the source.
+The data's entry is applied first, then the model's, then the method's. Those of puzzles and of
+methods with masked patches are in configs/recipes.
 """
 
 import runpy
@@ -17,13 +18,17 @@ from ml_collections import ConfigDict
 import ssljax
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError, nearest
+from ssljax.settings.recipe_parts import (
+    ONE_CHANNEL,
+    set_lars,
+    set_lightlys_cifar,
+    set_sgd,
+    set_views,
+    small,
+    start_as_identity,
+)
 
-# Also for a copy of this file elsewhere.
-RECIPES = config_files.shipped() / "recipes"
-_SETTINGS = runpy.run_path(str(RECIPES / "settings.py"))
-ONE_CHANNEL, small = _SETTINGS["ONE_CHANNEL"], _SETTINGS["small"]
-set_lars, set_sgd = _SETTINGS["set_lars"], _SETTINGS["set_sgd"]
-set_lightlys_cifar = _SETTINGS["set_lightlys_cifar"]
+RECIPES = config_files.shipped() / "recipes"  # also for a copy of this file elsewhere
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -87,6 +92,18 @@ def resnet(config: ConfigDict) -> None:
     """
     if config.data.image_size <= 64:
         config.model.stem = "small"
+
+
+def vit(config: ConfigDict) -> None:
+    """ViT (Dosovitskiy et al., 2021) as timm has it; up to 64 px with patches of 4 px.
+
+    Fashion-MNIST keeps its 28 px: 7×7 patches. Larger images have patches of 16 px, and become a
+    little smaller if they do not consist of whole ones.
+    """
+    if config.data.dataset in ONE_CHANNEL:
+        config.data.image_size = 28
+    config.model.patch = 4 if config.data.image_size <= 64 else 16
+    config.data.image_size -= config.data.image_size % config.model.patch
 
 
 # ----------------------------------------------------------------------------------------- method
@@ -251,20 +268,6 @@ def dino(config: ConfigDict) -> None:
         config.schedule.warmup_epochs = 10
 
 
-def set_views(config: ConfigDict, name: str) -> None:
-    """The variant of a recipe of views that suits the images; validation every 10 epochs."""
-    config.method.views = name + "_small" * small(config)
-    if config.data.dataset in ONE_CHANNEL:
-        config.method.views += "_one_channel"
-    config.validate_every_epochs = 10
-
-
-def start_as_identity(config: ConfigDict) -> None:
-    """Each residual block of a ResNet begins as the identity, as the authors' code has it."""
-    if "zero_init_residual" in config.model:
-        config.model.zero_init_residual = True
-
-
 def classification(config: ConfigDict) -> None:
     """Training with labels. Adam, learning rate 1e-3, L2 1e-5, chosen on Fashion-MNIST."""
     config.optimizer.learning_rate = 1e-3
@@ -279,9 +282,18 @@ TABLES: dict[str, dict[str, Entry]] = {
         "deep_fashion": deep_fashion,
         "prepared": prepared,
     },
-    "model": {"alexnet": alexnet, "resnet18": resnet, "resnet34": resnet, "resnet50": resnet},
+    "model": {
+        "alexnet": alexnet,
+        "resnet18": resnet,
+        "resnet34": resnet,
+        "resnet50": resnet,
+        "vit_tiny": vit,
+        "vit_small": vit,
+        "vit_base": vit,
+    },
     "method": {
         **runpy.run_path(str(RECIPES / "puzzles.py"))["RECIPES"],
+        **runpy.run_path(str(RECIPES / "masked_patches.py"))["RECIPES"],
         "simclr": simclr,
         "moco": moco,
         "moco_v2": moco_v2,
@@ -295,6 +307,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     },
 }
 DEFAULTS = {"data": "fashion_mnist_10k", "model": "alexnet"}
+NEED_PATCHES = ("mae",)
 
 
 def get_config(choice: str = "") -> ConfigDict:
@@ -322,6 +335,8 @@ def parse(choice: str) -> dict[str, str]:
             hint = nearest(name, TABLES[table])
             raise InputError(f"configs/pretrain.py: {table}={name}: unknown; {hint}")
         chosen[table] = name
+    if chosen.get("method") in NEED_PATCHES and "model=" not in choice:
+        chosen["model"] = "vit_tiny"
     if "method" not in chosen:
         known = ", ".join(TABLES["method"])
         raise InputError(f"configs/pretrain.py: method=NAME is missing; known: {known}")

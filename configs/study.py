@@ -50,6 +50,9 @@ def get_config(choice: str = "") -> ConfigDict:
     if model != "alexnet":
         config.classification.model = ssljax.train_config("classification", model).model
         config.classification.init_layers = "backbone"
+        if model.startswith("vit"):  # images consist of whole patches
+            config.classification.model = config.pretexts[pretext].model
+            config.classification.data.image_size = config.pretexts[pretext].data.image_size
     transferred = config.classification.init_layers
     config.arms.random = ssljax.arm_config("random", published="random")
     # It is not known which puzzle the slides' pretext arm solved, so both are compared with it.

@@ -24,8 +24,9 @@ def import_weights(
 ) -> Description:
     """Turns weights into a run folder, which can be evaluated, started from and exported again.
 
-    A file of torchvision's AlexNet or ResNet becomes a run of classification. A folder that
-    `export_weights` has made becomes a run of the same method. Using it does not need PyTorch.
+    A file of torchvision's AlexNet or ResNet, or of timm's vision transformer, becomes a run of
+    classification. A folder that `export_weights` has made becomes a run of the same method. Using
+    it does not need PyTorch.
 
     Args:
       source: `.pth` or `.safetensors`, or a folder with `model.safetensors` and `config.json`.
@@ -110,7 +111,9 @@ def export_weights(
     checkpoint: str = "",
     licence: str = "",
 ) -> Description:
-    """Writes a run's parameters and batch statistics as a state dict with torchvision's names.
+    """Writes a run's parameters and batch statistics as a state dict.
+
+    The names are torchvision's; those of a vision transformer are timm's.
 
     torchvision loads it with strict=True if it has the network: with a `model.width` of 1, and
     without the stem for small images, or batch normalisation in AlexNet.
@@ -140,7 +143,7 @@ def export_weights(
     path = exported_folder.check_target(target)
     model = load_run(workdir, checkpoint)
     run = model.run
-    layout = layouts.layout_of(run.config.model)
+    layout = layouts.layout_of(run.config.model, run.method.image_size)
     names = run.class_names if run.method.names_classes else ()
     description = of_run(run.config, run.method.image_size, names)
     saved = SavedCheckpoints(workdir).metadata(model.checkpoint, model.step)
@@ -165,6 +168,8 @@ def _config(description: Description, model: Mapping[str, Any]) -> ConfigDict:
 
     config = train_config("classification", model["name"])
     config.model.update(model)
+    if "heads" in config.model and description.heads:
+        config.model.heads = description.heads
     config.data.dataset = "unknown"
     _describe(config, description)
     return config
@@ -197,7 +202,8 @@ def _given(arguments: flags.FlagValues) -> Description:
             )
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"--class_names: {path}: {error}") from error
-    known |= {"image_size": arguments.image_size} if arguments.image_size else {}
+    for name in ("image_size", "heads"):
+        known |= {name: arguments[name].value} if arguments[name].value else {}
     known |= {"dataset": arguments.dataset} if arguments.dataset else {}
     return (IMAGENET if arguments.imagenet else UNKNOWN).updated(Description(**known))
 
@@ -238,8 +244,9 @@ def cli() -> None:
         "Hands over the weights of a run, and turns such weights into a run folder again.\n"
         "FOLDER gets model.safetensors, config.json and README.md, a model card: how it was\n"
         "trained, its results, and how to load it in other libraries.\n"
-        "FILE is a state dict of torchvision's AlexNet, or its ResNet-18, 34 or 50. It ends in\n"
-        ".safetensors (needs `pip install -e '.[safetensors]'`) or .pth (PyTorch). Only\n"
+        "FILE is a state dict of torchvision's AlexNet, or its ResNet-18, 34 or 50, or of timm's\n"
+        "vision transformer. It ends in .safetensors (needs `pip install -e '.[safetensors]'`)\n"
+        "or .pth (PyTorch). Only\n"
         ".safetensors says how images are prepared, and what the classes are; for other files,\n"
         "flags say it.",
         "python -m ssljax.weights export RUN FOLDER | export RUN FILE |\n"
@@ -249,6 +256,9 @@ def cli() -> None:
     command.text("mean", "import: of the channels in [0, 1], which is subtracted: 0.5,0.5,0.5")
     command.text("std", "import: divides the channels after that: 0.5,0.5,0.5")
     command.number("image_size", "import: side of the square images, in pixels")
+    command.number(
+        "heads", "import: of a vision transformer's attention, if not 3, 6 or 12 as timm has them"
+    )
     command.text("dataset", "import: TFDS's name of the data set that the classes belong to")
     command.switch(
         "imagenet", "import: mean, std, size and data set of torchvision's weights of ImageNet"

@@ -52,6 +52,12 @@ CONFIGS = STEPPED + ["methods.py"] + [
     "pretrain.py:method=jigsaw_permutations,model=resnet50,data=deep_fashion",
     "pretrain.py:method=relative_patch,model=resnet18",
     "pretrain.py:method=relative_patch,data=deep_fashion",
+] + [
+    f"pretrain.py:{choice}"
+    for choice in (
+        "method=mae", "method=mae,model=vit_small", "method=mae,model=vit_base,data=deep_fashion",
+        "method=jigsaw,model=vit_tiny", "method=classification,model=vit_small,data=deep_fashion",
+    )
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from ssljax.runs.run import open_run
 from ssljax.settings import config_files
 from ssljax.training.run_step import make_run_step
 from ssljax.training.step import make_evaluation_step
+from tests import tiny
 
 STEPS = 20
 
@@ -76,7 +77,8 @@ def main(index: int, count: int, port: int, data_dir: str, folder: str, *methods
     jax.distributed.initialize(f"localhost:{port}", count, index)
     for method in methods:
         config = config_files.load(f"{pathlib.Path(__file__).parent}/tiny.py:{method},small_net")
-        config.data.data_dir, config.model.dropout = data_dir, 0.1
+        config.data.data_dir = data_dir
+        tiny.drop(config)
         np.savez(f"{folder}/{method}-{index}.npz", **run_sgd(config, "jit", jax.device_count()))
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ssljax.data import pipeline
+from ssljax.methods import METHODS
 from ssljax.runs.config import resolve
 from ssljax.runs.run import Run, open_run
 from ssljax.training.run_step import make_run_step
@@ -20,13 +21,16 @@ STEPS, BATCH = 10, 16
 def make_run(
     method: str, data_dir: str, learning_rate: float, dtype: str = "float32", **options: Any
 ) -> Run:
-    """A narrow ResNet-18 on 32 px with SGD.
+    """A narrow ResNet-18, or what tests/tiny.py has for methods that need tokens, with SGD.
 
     Rounding grows from step to step, and more so with a higher learning rate.
     """
     config = tiny.get_config(method)
     config.data.data_dir = data_dir
-    config.model = {"name": "resnet18", "width": 1 / 16, "stem": "small", "dtype": dtype}
+    if METHODS[method].needs_tokens:
+        config.model.dtype = dtype
+    else:
+        config.model = {"name": "resnet18", "width": 1 / 16, "stem": "small", "dtype": dtype}
     config.init_layers = "backbone"
     config.data.image_size, config.batch_size = 32, BATCH
     config.method.update(options)

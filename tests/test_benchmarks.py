@@ -33,6 +33,14 @@ def test_the_step_is_compared_with_pytorchs(tmp_path):
     assert "| ssljax | 1.00 (1.00–1.00) |" in table
 
 
+def test_a_masked_step_is_measured():
+    table = run(
+        "benchmarks.masked_step", "--batch=4", "--size=8", "--steps=1", "--rounds=1",
+        "--only=mae",
+    )  # fmt: skip
+    assert "| mae | 1.00 (1.00–1.00) |" in table
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("skimage"), reason="needs the extra `benchmarks`")
 def test_the_input_pipelines_read_every_photograph(tmp_path):
     table = run(

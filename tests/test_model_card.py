@@ -145,6 +145,30 @@ def test_a_resnet_by_the_cards_own_lines(method, stem, libraries, tmp_path, monk
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
 
 
+@pytest.mark.reference
+@pytest.mark.parametrize(("method", "pool"), [("classification", "token"), ("rotation", "avg")])
+def test_a_vision_transformer_by_the_cards_own_lines(method, pool, tmp_path, monkeypatch):
+    torch = references.load("torch")
+    timm = references.load("timm.models.vision_transformer")
+    torch.manual_seed(0)
+    theirs = timm.VisionTransformer(
+        img_size=68, patch_size=4, embed_dim=32, depth=2, num_heads=4, global_pool=pool,
+        num_classes=4 if method == "rotation" else 18,
+    )  # fmt: skip
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    tensors = {name: value.numpy() for name, value in theirs.state_dict().items()}
+    options = {"width": 1 / 6, "depth": 2, "heads": 4, "patch": 4, "pool": pool}
+    config = config_of(method, "vit_tiny", **options)
+    model = exported_by_hand(config, tensors, tmp_path / "ours")
+    names = run_lines(tmp_path / "ours", monkeypatch, "timm")
+    if method == "classification":
+        found, expected = names["logits"], model.outputs("image.jpg")
+    else:
+        found, expected = names["features"], model.features("image.jpg")
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+
+
 def test_several_heads_go_there_and_back(tmp_path):
     import tests.plugin  # noqa: F401, adds the method
 

@@ -2,11 +2,14 @@
 
 tests/tiny.py:METHOD            AlexNet on 64 px
 tests/tiny.py:METHOD,small_net  the backbone of tests/plugin.py on 32 px, which compiles faster
+
+Methods that need tokens of patches get a small ViT on 32 px in both cases.
 """
 
 from ml_collections import ConfigDict
 
 from ssljax import train_config
+from ssljax.methods import METHODS
 
 OPTIONS = {
     "jigsaw": {"grid": 2, "gap": 2, "shortcuts": False},
@@ -26,6 +29,8 @@ OPTIONS = {
     "dino": {"views": "dino_one_channel", "prototypes": 12, "hidden": 16, "bottleneck": 8,
              "freeze_prototypes": 0.5, "momentum": 0.9, "temperature_warmup": 0.5,
              "batch_norm": True},
+    "mae": {"views": "mae_small_one_channel", "decoder_embed_dim": 16, "decoder_depth": 1,
+            "decoder_num_heads": 2},
 }  # fmt: skip
 SIZES = {"jigsaw_permutations": 132, "relative_patch": 198}  # AlexNet needs tiles of 64 px
 
@@ -35,6 +40,8 @@ def get_config(choice: str = "jigsaw") -> ConfigDict:
     if model:
         import tests.plugin  # noqa: F401, adds it to the tables
 
+    if needs_tokens := method in METHODS and METHODS[method].needs_tokens:
+        model = "vit_tiny"
     config = train_config(method, model or "alexnet")
     config.data.dataset = "fashion_mnist_10k"
     config.data.train_split = "images[:200]"
@@ -44,6 +51,8 @@ def get_config(choice: str = "jigsaw") -> ConfigDict:
     config.method.update(OPTIONS.get(method, {}))
     if method == "jigsaw":
         config.method.tile = config.data.image_size // 2
+    if needs_tokens:
+        config.model.update(width=1 / 6, heads=2, depth=2, patch=8)
     if not model:
         config.model.width = 0.0625
         config.init_layers = "backbone/conv*"
@@ -53,3 +62,8 @@ def get_config(choice: str = "jigsaw") -> ConfigDict:
     config.log_every_steps = 3
     config.probes.map_images = 0  # takes longer than the training
     return config
+
+
+def drop(config: ConfigDict) -> None:
+    """Lets a config's network leave out parts at random."""
+    config.model["dropout" if "dropout" in config.model else "drop_path"] = 0.1

@@ -1,13 +1,8 @@
 """Recipes for puzzles and rotations, for configs/pretrain.py."""
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-_SETTINGS = runpy.run_path(str(pathlib.Path(__file__).parent / "settings.py"))
-ONE_CHANNEL, small = _SETTINGS["ONE_CHANNEL"], _SETTINGS["small"]
-set_sgd, set_steps = _SETTINGS["set_sgd"], _SETTINGS["set_steps"]
+from ssljax.settings.recipe_parts import ONE_CHANNEL, set_sgd, set_steps, small
 
 
 def jigsaw(config: ConfigDict) -> None:
@@ -18,6 +13,8 @@ def jigsaw(config: ConfigDict) -> None:
     """
     config.method.grid = 3
     config.method.tile = config.data.image_size // 3
+    if "patch" in config.model:  # tiles consist of whole patches
+        config.method.tile -= config.method.tile % config.model.patch
     config.method.gap = config.method.tile // 6
     config.method.normalize_tiles = True
     config.optimizer.learning_rate = 5e-4

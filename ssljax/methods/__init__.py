@@ -11,6 +11,7 @@ from ssljax.methods.classification import Classification
 from ssljax.methods.dino import DINO
 from ssljax.methods.jigsaw import Jigsaw
 from ssljax.methods.jigsaw_permutations import JigsawPermutations
+from ssljax.methods.mae import MAE
 from ssljax.methods.method import DataSpec, Method
 from ssljax.methods.moco import MoCo, MoCoV2
 from ssljax.methods.relative_patch import RelativePatch
@@ -29,6 +30,7 @@ METHODS: dict[str, type[Method]] = {
     "dino": DINO,
     "jigsaw": Jigsaw,
     "jigsaw_permutations": JigsawPermutations,
+    "mae": MAE,
     "moco": MoCo,
     "moco_v2": MoCoV2,
     "relative_patch": RelativePatch,

@@ -45,7 +45,7 @@ class Context(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """What a method knows about the data.
+    """What a method knows about the data, and how the backbone divides it.
 
     Attributes:
       image_size: `config.data.image_size`, in pixels.
@@ -53,6 +53,7 @@ class DataSpec:
       std: divides each channel after that.
       num_classes: of the data set; 0 if it has no labels.
       canvas: `config.data.canvas`, in pixels; 0 leaves it to the method.
+      patch: the side of the backbone's patches, in pixels; 0 if it has none.
     """
 
     image_size: int
@@ -60,6 +61,7 @@ class DataSpec:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     num_classes: int = 0
     canvas: int = 0
+    patch: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ class Method(abc.ABC):
     `ssljax.models.collectives.AXIS`.
 
     Attributes:
-      data: what is known about the data.
+      data: what is known about the data, and how the backbone divides it.
     """
 
     data: DataSpec
@@ -81,6 +83,8 @@ class Method(abc.ABC):
     needs_labels: ClassVar[bool] = False
     # The outputs are one logit per class, so that images can be classified.
     names_classes: ClassVar[bool] = False
+    # The backbone must be one that computes tokens of patches, see `Backbone.tokens`.
+    needs_tokens: ClassVar[bool] = False
     # The loss of an example depends on the other examples of the batch.
     couples_examples: ClassVar[bool] = False
     # A second set of weights follows the trained ones, see `teacher_momentum`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from ssljax.models.patches import patchify
 from ssljax.views import colours
 
 EVEN = 0.05  # added to a tile's standard deviation, so that a uniform tile stays uniform
@@ -14,8 +15,7 @@ def cut(images: jax.Array, grid: int) -> jax.Array:
     """[B, S, S, C] to tiles [B, grid², S/grid, S/grid, C], row by row."""
     batch, side, _, channels = images.shape
     tile = side // grid
-    tiles = images.reshape(batch, grid, tile, grid, tile, channels)
-    return tiles.transpose(0, 1, 3, 2, 4, 5).reshape(batch, grid**2, tile, tile, channels)
+    return patchify(images, tile).reshape(batch, grid**2, tile, tile, channels)
 
 
 def paste(tiles: jax.Array, grid: int) -> jax.Array:

@@ -13,6 +13,7 @@ from ssljax.models.alexnet import AlexNet
 from ssljax.models.backbone import Backbone, BackboneOptions, Part
 from ssljax.models.network import Network
 from ssljax.models.resnet import ResNet18, ResNet34, ResNet50
+from ssljax.models.vit import ViTBase, ViTSmall, ViTTiny
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.options import check_group, defaults
 
@@ -21,6 +22,9 @@ MODELS: dict[str, type[Backbone]] = {
     "resnet18": ResNet18,
     "resnet34": ResNet34,
     "resnet50": ResNet50,
+    "vit_tiny": ViTTiny,
+    "vit_small": ViTSmall,
+    "vit_base": ViTBase,
 }
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -48,11 +52,13 @@ def check_model(config: Mapping[str, Any]) -> None:
     """Checks `config.model`.
 
     Raises:
-      InputError: an unknown name or option, a value of another type or out of range.
+      InputError: an unknown name or option, a value of another type or out of range, or options
+        that do not fit each other.
     """
     given = dict(config)
     name = given.pop("name", "")
     check_group(given, BackboneOptions, model_class(name), group="model", owner=name)
+    model_class(name).check_options({**defaults(model_class(name)), **given})
 
 
 def automatic_dtype(platform: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -59,6 +59,30 @@ class Backbone(Part):
 
     smallest_image: ClassVar[int]
 
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Checks that the options fit each other.
+
+        Args:
+          options: `config.model`, complete.
+
+        Raises:
+          InputError: they do not.
+        """
+
+    @classmethod
+    def patch_side(cls, options: Mapping[str, Any]) -> int:
+        """The side of the patches that `tokens` computes with, in pixels; 0: it has no tokens.
+
+        The sides of images must be multiples of it.
+        """
+        return 0
+
+    @classmethod
+    def frozen(cls, options: Mapping[str, Any]) -> str:
+        """Patterns of parameters that the options say are not trained; empty: none."""
+        return ""
+
     def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Computes features.
 
@@ -73,6 +97,31 @@ class Backbone(Part):
 
     def layers(self, images: jax.Array, keys: jax.Array | None = None) -> dict[str, jax.Array]:
         """The outputs of all layers by name, the last of which is the backbone's output."""
+        raise NotImplementedError
+
+    def tokens(
+        self,
+        images: jax.Array,
+        keep: jax.Array | None = None,
+        keys: jax.Array | None = None,
+        masked: jax.Array | None = None,
+        mask_token: jax.Array | None = None,
+    ) -> jax.Array:
+        """Computes the normalised tokens of patches; only if `patch_side` is not 0.
+
+        Args:
+          images: float32[B, H, W, 3], normalised.
+          keep: int32[B, K], the places of the patches to compute with, row by row; None takes all
+            N. Those that are left out cost nothing.
+          keys: see `__call__`.
+          masked: bool[B, N], patches that look like `mask_token`, but have their positions; not
+            together with `keep`.
+          mask_token: float32[D].
+
+        Returns:
+          [B, P + K, D] or [B, P + N, D], in `dtype`: first P = 0 or 1 tokens of the image, then
+          those of the patches, in the order of `keep`.
+        """
         raise NotImplementedError
 
 

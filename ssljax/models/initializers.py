@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-INITIALIZERS = ("pytorch", "lecun_normal")
+INITIALIZERS = ("pytorch", "lecun_normal", "xavier", "normal")
 
 
 def initializers(
@@ -19,12 +19,17 @@ def initializers(
     """The initialisers of kernels and of biases.
 
     Args:
-      name: `pytorch`, or `lecun_normal`: Flax's default, with zero biases, whose weights have √3
-        times the standard deviation.
+      name: `pytorch`; `lecun_normal`: Flax's default, whose weights have √3 times the standard
+        deviation; `xavier`: uniform (Glorot and Bengio, 2010); or `normal`, with a standard
+        deviation of 0.02. All but the first have zero biases.
       fan_in: the number of inputs of an output.
     """
     if name == "lecun_normal":
         return nn.initializers.lecun_normal(), nn.initializers.zeros
+    if name == "xavier":
+        return nn.initializers.xavier_uniform(), nn.initializers.zeros
+    if name == "normal":
+        return nn.initializers.normal(0.02), nn.initializers.zeros
     return pytorch_uniform(fan_in), pytorch_uniform(fan_in)
 
 

@@ -56,6 +56,36 @@ class Network(nn.Module):
         features = self._backbone(flat, self._view_keys(views, view))
         return features.reshape(images.shape[0], *views, features.shape[-1])
 
+    def tokens(
+        self,
+        images: jax.Array,
+        keep: jax.Array | None = None,
+        masked: jax.Array | None = None,
+        mask_token: jax.Array | None = None,
+        view: int = 0,
+    ) -> jax.Array:
+        """The normalised tokens of images, see `Backbone.tokens`.
+
+        Args:
+          images: float32[B, H, W, 3], or with views in between, float32[B, V, …, H, W, 3].
+          keep: int32[B, V, …, K] or None.
+          masked: bool[B, V, …, N] or None.
+          mask_token: float32[D] or None.
+          view: see `backbone`.
+
+        Returns:
+          [B, T, D] or [B, V, …, T, D].
+        """
+        views = images.shape[1:-3]
+        flat = images.reshape(-1, *images.shape[-3:])
+        keep, masked = (
+            None if chosen is None else chosen.reshape(-1, chosen.shape[-1])
+            for chosen in (keep, masked)
+        )
+        keys = self._view_keys(views, view)
+        tokens = self._backbone.tokens(flat, keep, keys, masked, mask_token)
+        return tokens.reshape(images.shape[0], *views, *tokens.shape[1:])
+
     def layers(self, images: jax.Array) -> dict[str, jax.Array]:
         """The outputs of the backbone's layers by name, for float32[B, H, W, 3] images."""
         return self._backbone.layers(images)

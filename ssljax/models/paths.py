@@ -10,6 +10,9 @@ import jax
 
 from ssljax.settings.errors import InputError, nearest
 
+# A module whose parameters are those of several equal layers, stacked along their first axis.
+STACKED = "blocks"
+
 
 def flatten(tree: Any) -> dict[str, Any]:
     """The leaves of nested dicts by path."""
@@ -67,6 +70,11 @@ def matching_paths(pattern: str, paths: Iterable[str]) -> set[str]:
         for path in paths
         if fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"{pattern}/*")
     }
+
+
+def dimensions(path: str, leaf: Any) -> int:
+    """The dimensions of a parameter; of stacked ones, those of a single layer's."""
+    return int(leaf.ndim) - (STACKED in path.split("/"))
 
 
 def path_of(keys: Sequence[Any]) -> str:

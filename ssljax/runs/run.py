@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from ssljax.data.image_source import ImageSource
 from ssljax.data.read_batch import Layout, batch_layout
 from ssljax.data.records import Records, open_records
-from ssljax.methods import make_method
+from ssljax.methods import make_method, method_class
 from ssljax.methods.method import DataSpec, Method
-from ssljax.models import make_network, model_class, paths
+from ssljax.models import MODELS, make_network, model_class, model_defaults, paths
 from ssljax.models.batch_norm import COLLECTION
 from ssljax.models.network import Network
 from ssljax.runs.config import complete
@@ -140,11 +140,8 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
     Raises:
       InputError: the options do not fit each other or the data.
     """
-    given = config.data
-    data = DataSpec(
-        given.image_size, tuple(given.mean), tuple(given.std), len(class_names), given.canvas
-    )
-    method = make_method(config.method, data)
+    _check_tokens(config)
+    method = make_method(config.method, data_spec(config, len(class_names)))
     smallest = model_class(config.model.name).smallest_image
     if method.image_size < smallest:
         raise InputError(
@@ -157,6 +154,7 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
             f"{config.model.name}, which needs at least {smallest} px; use a larger "
             "data.image_size or another network"
         )
+    _check_sides(config, method)
     heads = method.heads()
     network = make_network(config.model, heads, batch_statistics=("backbone", *heads))
     run = Run(config, class_names, method, network)
@@ -167,6 +165,45 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
     trained = set(leaves) - paths.match(config.frozen_layers, leaves, "frozen_layers")
     parts = {path.partition("/")[0] for path in trained}
     return dataclasses.replace(run, network=network.clone(batch_statistics=tuple(sorted(parts))))
+
+
+def data_spec(config: ConfigDict, num_classes: int) -> DataSpec:
+    """What a method is told about the data and the backbone of a config."""
+    data, model = config.data, config.model
+    patch = model_class(model.name).patch_side(model)
+    return DataSpec(
+        data.image_size, tuple(data.mean), tuple(data.std), num_classes, data.canvas, patch
+    )
+
+
+def _check_tokens(config: ConfigDict) -> None:
+    """Checks that the backbone has tokens if the method needs them."""
+    model = config.model
+    if not method_class(config.method.name).needs_tokens:
+        return
+    if not model_class(model.name).patch_side(model):
+        known = ", ".join(
+            name for name in MODELS if model_class(name).patch_side(model_defaults(name))
+        )
+        raise InputError(
+            f"model.name: {config.method.name} needs a backbone that computes tokens of patches, "
+            f"which {model.name} does not; use one of {known}"
+        )
+
+
+def _check_sides(config: ConfigDict, method: Method) -> None:
+    """Checks that images consist of whole patches."""
+    patch = model_class(config.model.name).patch_side(config.model)
+    if not patch:
+        return
+    sides = {"data.image_size": method.image_size, "method.views": method.smallest_input}
+    for key, side in sides.items():
+        if side % patch:
+            below = side // patch * patch
+            raise InputError(
+                f"{key}: images of {side} px do not consist of whole patches of {patch} px "
+                f"(model.patch); use {below} or {below + patch} px, or another model.patch"
+            )
 
 
 def open_class_names(config: ConfigDict) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from ssljax.devices.parallelism import place
 from ssljax.files import storage
 from ssljax.methods import method_class
-from ssljax.models import paths
+from ssljax.models import paths, positions
 from ssljax.models.torch import layouts, state_dict_files
 from ssljax.runs.contamination import check_apart
 from ssljax.runs.folder import read_config
@@ -78,6 +78,9 @@ def load_source(config: ConfigDict) -> Source:
 def choose(params: Any, source: Any, patterns: str) -> set[str]:
     """The paths of the parameters that are transferred; looks at shapes only.
 
+    Learned positions may be those of another image size: they are interpolated. If the source has
+    fixed ones, learning goes on from these.
+
     Args:
       params: new parameters, or their shapes.
       source: parameters to transfer, or their shapes.
@@ -91,6 +94,8 @@ def choose(params: Any, source: Any, patterns: str) -> set[str]:
     if not chosen:
         raise InputError("init_layers is empty, so nothing of init_from would be loaded")
     for path in sorted(chosen):
+        if _is_positions(path) and positions.fits(theirs.get(path), ours[path]):
+            continue
         if path not in theirs:
             raise InputError(f"init_layers: the source has no {path}")
         if ours[path] != theirs[path]:
@@ -123,6 +128,9 @@ def transfer(
     layers = {path.rpartition("/")[0] for path in chosen}
     ours, theirs = paths.flatten(params), paths.flatten(source.params)
     our_stats, their_stats = paths.flatten(stats), paths.flatten(source.stats)
+    for path in filter(_is_positions, chosen):
+        if path not in theirs or theirs[path].shape != ours[path].shape:
+            theirs[path] = positions.carried(theirs.get(path), ours[path].shape)
     chosen_stats = {path for path in our_stats if path.rpartition("/")[0] in layers}
     if missing := sorted(chosen_stats - set(their_stats)):
         raise InputError(f"init_layers: the source has no {missing[0]}")
@@ -147,6 +155,10 @@ def transfer(
         replaced(our_stats, their_stats, chosen_stats),
         report,
     )
+
+
+def _is_positions(path: str) -> bool:
+    return path.rpartition("/")[2] == positions.NAME
 
 
 def fingerprint(source: Source, patterns: str) -> str:

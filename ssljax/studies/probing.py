@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from ssljax.files import storage
 from ssljax.methods import make_method
-from ssljax.methods.method import DataSpec
+from ssljax.runs.run import data_spec
 
 Rows = list[dict[str, Any]]
 FILE = "probes.json"
@@ -63,9 +63,8 @@ def _network(run: ConfigDict) -> tuple[str, int]:
     """The backbone, and the side of the images that it sees."""
     data = run.data
     # The number of classes has no influence.
-    spec = DataSpec(data.image_size, tuple(data.mean), tuple(data.std), 2, data.canvas)
     model = json.dumps([run.model.to_dict(), *data.mean, *data.std], sort_keys=True)
-    return model, make_method(run.method, spec).image_size
+    return model, make_method(run.method, data_spec(run, 2)).image_size
 
 
 def finish(

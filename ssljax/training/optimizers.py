@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from ssljax.methods.parameter_groups import ParameterGroup
-from ssljax.models import paths
+from ssljax.models import model_class, paths
 from ssljax.training import schedules
 
 
@@ -21,7 +21,7 @@ def make_optimizer(
     """Makes the optimiser of a training config.
 
     Args:
-      config: its `optimizer`, `schedule` and `frozen_layers`.
+      config: its `optimizer`, `schedule`, `frozen_layers` and `model`.
       steps_per_epoch: counts epochs.
       groups: of the method.
 
@@ -49,22 +49,39 @@ def make_optimizer(
     }
     clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
     optimizer = optax.chain(*clip, *parts[settings.name])
-    if not config.frozen_layers:
+    own = model_class(config.model.name).frozen(config.model)
+    patterns = ",".join(filter(None, (config.frozen_layers, own)))
+    if not patterns:
         return optimizer
 
     def labels(params: Any) -> Any:
         leaves = paths.flatten(params)
-        frozen = paths.match(config.frozen_layers, leaves, "frozen_layers")
+        frozen = paths.match(patterns, leaves, "frozen_layers")
         return paths.unflatten({path: "frozen" if path in frozen else "trained" for path in leaves})
 
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
 
 
 def _trust_ratios(coefficient: float) -> optax.GradientTransformation:
-    """Scales each update by coefficient · ‖parameter‖ / ‖update‖; 1 if one of the norms is 0."""
-    return optax.masked(
-        optax.scale_by_trust_ratio(trust_coefficient=coefficient),
-        lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+    """Scales each update by coefficient · ‖parameter‖ / ‖update‖; 1 if one of the norms is 0.
+
+    Stacked layers have a ratio each.
+    """
+
+    def scaled(keys: Any, update: jax.Array, param: jax.Array) -> jax.Array:
+        dimensions = paths.dimensions(paths.path_of(keys), param)
+        if dimensions < 2:
+            return update
+        axes = tuple(range(param.ndim - dimensions, param.ndim))
+        ours, theirs = (
+            jnp.sqrt(jnp.sum(jnp.square(leaf), axis=axes, keepdims=True))
+            for leaf in (param, update)
+        )
+        ratio = coefficient * ours / jnp.where(theirs > 0, theirs, 1)
+        return update * jnp.where((ours > 0) & (theirs > 0), ratio, 1)
+
+    return optax.stateless(
+        lambda updates, params: jax.tree_util.tree_map_with_path(scaled, updates, params)
     )
 
 
@@ -82,7 +99,7 @@ def _weight_decays(
         result = dict.fromkeys(leaves, 1.0)
         for group, members in zip(groups, _members(groups, leaves), strict=True):
             result |= dict.fromkeys(members, group.weight_decay)
-        return {path: result[path] if decays_all or leaf.ndim > 1 else 0.0
+        return {path: result[path] if decays_all or paths.dimensions(path, leaf) > 1 else 0.0
                 for path, leaf in leaves.items()}  # fmt: skip
 
     def add(factor: float) -> optax.GradientTransformation:

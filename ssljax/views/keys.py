@@ -14,6 +14,7 @@ DROPOUT = 0
 VIEWS = 1
 SHUFFLE = 2
 MIXING = 3
+MASK = 4
 LATER_VIEWS = 2**16  # + the number of the view, for dropout
 
 

@@ -1,4 +1,4 @@
-"""What the images and the classes of a file of weights are, which its tensors do not say.
+"""What a file of weights is meant for, which its tensors do not say: images, classes, heads.
 
 A `.safetensors` file has it in its metadata, as JSON by name (`ssljax.mean`, …). A `.pth` file has
 no metadata.
@@ -22,7 +22,7 @@ _PREFIX = "ssljax."
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """How images are prepared for a network, and what its outputs mean; None is unknown.
+    """How images are prepared for a network, what its outputs mean, its heads; None is unknown.
 
     Attributes:
       mean: of the channels in [0, 1], which is subtracted.
@@ -33,6 +33,7 @@ class Description:
       test_split: of the data set.
       step: of the checkpoint that the weights come from.
       epoch: after how many epochs that was.
+      heads: of the attention of a vision transformer.
     """
 
     mean: tuple[float, ...] | None = None
@@ -43,6 +44,7 @@ class Description:
     test_split: str | None = None
     step: int | None = None
     epoch: float | None = None
+    heads: int | None = None
 
     def missing(self) -> list[str]:
         """What is unknown and cannot be guessed."""
@@ -67,6 +69,7 @@ class Description:
             f"--image_size={self.image_size}",
             f"--dataset={self.dataset}",
         ]
+        parts += [f"--heads={self.heads}"] * bool(self.heads)
         return " ".join(parts + ["--class_names=FILE"] * bool(self.class_names))
 
     def updated(self, other: Description) -> Description:
@@ -86,7 +89,7 @@ IMAGENET = Description(
 
 
 def of_run(config: ConfigDict, image_size: int, class_names: tuple[str, ...]) -> Description:
-    """The description of a run's images, and of its classes if it has outputs for them."""
+    """The description of a run's images, of its heads, and of its classes if it has outputs."""
     data = config.data
     return Description(
         tuple(data.mean),
@@ -95,6 +98,7 @@ def of_run(config: ConfigDict, image_size: int, class_names: tuple[str, ...]) ->
         class_names or None,
         data.dataset,
         data.test_split,
+        heads=config.model.get("heads"),
     )
 
 
@@ -128,7 +132,7 @@ def _parse(name: str, text: str) -> Any:
         if isinstance(value, bool) or not 0 <= float(value) < math.inf:
             raise ValueError(f"expected a number, got {value!r:.50}")
         return float(value)
-    kind = int if name in ("image_size", "step") else str
+    kind = int if name in ("image_size", "step", "heads") else str
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, got {value!r:.50}")
     if isinstance(value, int) and not 0 <= value < 2**53:

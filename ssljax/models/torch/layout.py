@@ -40,16 +40,34 @@ NORM = (
     Leaf("stats", "mean", "running_mean", 1),
     Leaf("stats", "var", "running_var", 1),
 )
+LAYER_NORM = (Leaf("params", "scale", "weight", 1), Leaf("params", "bias", "bias", 1))
 _COUNT = "num_batches_tracked"  # of batch normalisation; only a momentum of None would need it
 
 
 class Layer(NamedTuple):
-    """A layer: ours, PyTorch's module for it, its arrays, and the side of the map it flattens."""
+    """A layer, or several equal ones that are stacked here.
+
+    Attributes:
+      path: ours.
+      module: PyTorch's module for it; empty for parameters of the whole network. The number of a
+        stacked layer takes the place of `{}`.
+      leaves: its arrays.
+      side: of the map that it flattens.
+      stacked: the number of stacked layers; 0: it is a single one.
+    """
 
     path: str
     module: str
     leaves: tuple[Leaf, ...]
     side: int = 1
+    stacked: int = 0
+
+    def names(self, leaf: Leaf) -> list[str]:
+        """PyTorch's names for an array; one for each stacked layer."""
+        modules = [self.module]
+        if self.stacked:
+            modules = [self.module.format(number) for number in range(self.stacked)]
+        return [f"{each}.{leaf.torch_name}".removeprefix(".") for each in modules]
 
 
 class Weights(NamedTuple):
@@ -67,15 +85,19 @@ class Layout:
       title: for people.
       layers: of the backbone.
       head: PyTorch's name for the last layer.
+      constants: tensors that PyTorch has among its parameters, and that are fixed here.
     """
 
     title: str
     layers: tuple[Layer, ...]
     head: str
+    constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def names(self) -> set[str]:
         """The names of the backbone's tensors, without counts of batches."""
-        return {f"{each.module}.{leaf.torch_name}" for each in self.layers for leaf in each.leaves}
+        return {*self.constants}.union(
+            *(each.names(leaf) for each in self.layers for leaf in each.leaves)
+        )
 
     def read(self, tensors: Mapping[str, np.ndarray], origin: str = "the state dict") -> Weights:
         """Converts a state dict.
@@ -94,12 +116,18 @@ class Layout:
         if any(name.startswith(f"{self.head}.") for name in tensors):
             layers.append(Layer(HEAD, self.head, DENSE))
         arrays = {
-            f"{layer.module}.{leaf.torch_name}": (layer, leaf)
+            name: (layer, leaf)
             for layer in layers
             for leaf in layer.leaves
+            for name in layer.names(leaf)
         }
-        known = {*arrays, *(f"{layer.module}.{_COUNT}" for layer in layers if layer.leaves == NORM)}
-        faults = [f"missing {name}" for name in arrays if name not in tensors]
+        known = {
+            *arrays,
+            *self.constants,
+            *(f"{layer.module}.{_COUNT}" for layer in layers if layer.leaves == NORM),
+        }
+        wanted = [*arrays, *self.constants]
+        faults = [f"missing {name}" for name in wanted if name not in tensors]
         faults += [
             f"extra {name}" for name in tensors if name not in known and not name.startswith(OTHERS)
         ]
@@ -110,6 +138,7 @@ class Layout:
         ]
         self._refuse(faults, origin)
         found: dict[str, dict[str, np.ndarray]] = {"params": {}, "stats": {}}
+        stacks: dict[tuple[str, str], list[np.ndarray]] = {}
         for name, (layer, leaf) in arrays.items():
             values = np.asarray(tensors[name], np.float32)
             if leaf.name == "kernel":
@@ -117,7 +146,17 @@ class Layout:
                     said = f"{name} has {values.shape[1]} inputs, not a multiple of {layer.side}²"
                     self._refuse([said], origin)
                 values = _from_torch(values, layer.side)
-            found[leaf.collection][f"{layer.path}/{leaf.name}"] = values
+            path = f"{layer.path}/{leaf.name}"
+            if not layer.stacked:
+                found[leaf.collection][path] = values
+                continue
+            stack = stacks.setdefault((leaf.collection, path), [])
+            stack.append(values)
+            if values.shape != stack[0].shape:
+                first = layer.names(leaf)[0]
+                self._refuse([f"{name} has another shape than {first}"], origin)
+        for (collection, path), stack in stacks.items():
+            found[collection][path] = np.stack(stack)
         for name, values in tensors.items():
             if name.startswith(OTHERS):
                 collection, _, path = name.removeprefix(OTHERS).partition("/")
@@ -144,15 +183,17 @@ class Layout:
             f"{HEAD}/{leaf.name}" for leaf in DENSE
         }:
             layers.append(Layer(HEAD, self.head, DENSE))
-        tensors: dict[str, np.ndarray] = {}
+        tensors: dict[str, np.ndarray] = dict(self.constants)
         for layer in layers:
             for leaf in layer.leaves:
                 values = np.asarray(
                     leaves[leaf.collection].pop(f"{layer.path}/{leaf.name}"), np.float32
                 )
-                if leaf.name == "kernel":
-                    values = _to_torch(values, layer.side)
-                tensors[f"{layer.module}.{leaf.torch_name}"] = np.ascontiguousarray(values)
+                stack = values if layer.stacked else values[None]
+                for name, single in zip(layer.names(leaf), stack, strict=True):
+                    if leaf.name == "kernel":
+                        single = _to_torch(single, layer.side)
+                    tensors[name] = np.ascontiguousarray(single)
             if layer.leaves == NORM:
                 tensors[f"{layer.module}.{_COUNT}"] = np.array(0, np.int64)
         for collection, others in leaves.items():

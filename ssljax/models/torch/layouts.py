@@ -12,7 +12,7 @@ import numpy as np
 from ssljax.files import storage
 from ssljax.models.alexnet import POOLED
 from ssljax.models.resnet import ResNet, ResNet18, ResNet34, ResNet50
-from ssljax.models.torch import state_dict_files
+from ssljax.models.torch import state_dict_files, vit
 from ssljax.models.torch.layout import (
     BIASED_CONVOLUTION,
     CONVOLUTION,
@@ -88,19 +88,22 @@ class TorchWeights:
     weights: Weights
 
 
-def layout_of(model: Mapping[str, Any]) -> Layout:
+def layout_of(model: Mapping[str, Any], image_size: int = 0) -> Layout:
     """The layout of a backbone.
 
     Args:
       model: `config.model`.
+      image_size: side of the images, in pixels; vision transformers with fixed positions need it.
 
     Raises:
       InputError: PyTorch's libraries have no such backbone.
     """
     if model["name"] == "alexnet":
         return ALEXNET_BN if model["batch_norm"] else ALEXNET
+    if model["name"] in vit.NAMES:
+        return vit.layout(model, image_size)
     if model["name"] not in RESNETS:
-        known = ", ".join(("alexnet", *RESNETS))
+        known = ", ".join(("alexnet", *RESNETS, *vit.NAMES))
         raise InputError(f"weights of {known} can be exported, not of {model['name']}")
     return RESNETS[model["name"]]
 
@@ -126,8 +129,12 @@ def recognise(tensors: Mapping[str, np.ndarray], origin: str = "the state dict")
         (ALEXNET_BN, {"name": "alexnet", "batch_norm": True}),
         *((layout, {"name": name}) for name, layout in RESNETS.items()),
     ]
+    if transformer := vit.recognise(tensors):
+        candidates.append((vit.layout(*transformer), transformer[0]))
     layout, model = min(candidates, key=lambda each: len(each[0].names() ^ set(tensors)))
     weights = layout.read(tensors, origin)
+    if model["name"] in vit.NAMES:
+        return TorchWeights(layout, model, weights)
     backbone = weights.params["backbone"]
     # The widest layers say the width the most exactly.
     if model["name"] == "alexnet":

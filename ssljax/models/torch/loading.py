@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ssljax.models.torch import vit
 from ssljax.models.torch.description import Description
 from ssljax.models.torch.layout import OTHERS
 
@@ -43,6 +44,8 @@ def loadings(
       outputs: of a classification; None for other methods, whose heads these libraries lack.
     """
     name = model["name"]
+    if name in vit.NAMES:
+        return [_timm_vit(model, description, outputs)]
     resnet = name.startswith("resnet")
     if name != "alexnet" and not resnet:
         return []
@@ -125,6 +128,30 @@ def _timm(
     )
     lines = f"import timm\nimport torch\n{_IMPORTS}\n{made}{_use(description, outputs, width)}"
     return Loading("timm", text, lines)
+
+
+def _timm_vit(model: Mapping[str, Any], description: Description, outputs: int | None) -> Loading:
+    """By timm's class, since its models by name have neither such patches nor such depths."""
+    channels = vit.channels_of(model)
+    tensors, given = "", 'load_file("model.safetensors")'
+    text = "timm's `VisionTransformer` loads "
+    if outputs is not None:
+        text += "all weights."
+    else:
+        text += "the backbone, without a last layer."
+        tensors, given = _backbone("head"), "backbone"
+    made = f"""\
+{tensors}model = VisionTransformer(
+    img_size={description.image_size}, patch_size={model["patch"]}, embed_dim={channels},
+    depth={model["depth"]}, num_heads={model["heads"]}, class_token={model["class_token"]},
+    global_pool="{model["pool"]}", num_classes={outputs or 0},
+)
+model.load_state_dict({given}, strict=True)
+"""
+    imports = (
+        f"import torch\nfrom timm.models.vision_transformer import VisionTransformer\n{_IMPORTS}"
+    )
+    return Loading("timm", text, f"{imports}\n{made}{_use(description, outputs, channels)}")
 
 
 def _backbone(head: str) -> str:

@@ -1,13 +1,29 @@
-"""Settings that recipes of several methods share."""
+"""What several published recipes share, for config files."""
+
+from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-ONE_CHANNEL = ("fashion_mnist_10k", "fashion_mnist")
+ONE_CHANNEL = ("fashion_mnist_10k", "fashion_mnist")  # data sets
 
 
 def small(config: ConfigDict) -> bool:
     """Whether the images are so small that recipes for CIFAR-10 suit them, also if enlarged."""
     return config.data.image_size <= 64 or config.data.dataset in ONE_CHANNEL
+
+
+def set_views(config: ConfigDict, name: str) -> None:
+    """The variant of a recipe of views that suits the images; validation every 10 epochs."""
+    config.method.views = name + "_small" * small(config)
+    if config.data.dataset in ONE_CHANNEL:
+        config.method.views += "_one_channel"
+    config.validate_every_epochs = 10
+
+
+def start_as_identity(config: ConfigDict) -> None:
+    """Each residual block of a ResNet begins as the identity, as the authors' code has it."""
+    if "zero_init_residual" in config.model:
+        config.model.zero_init_residual = True
 
 
 def set_lars(
@@ -29,6 +45,15 @@ def set_sgd(
     config.optimizer.learning_rate_scaling, config.optimizer.base_batch_size = "linear", 256
     config.schedule.name = "cosine"
     config.batch_size, config.epochs = batch_size, epochs
+
+
+def set_adamw(
+    config: ConfigDict, learning_rate: float, weight_decay: float, batch_size: int, epochs: int
+) -> None:
+    """AdamW with a learning rate per 256 images, and half a cosine."""
+    set_sgd(config, learning_rate, weight_decay, batch_size, epochs)
+    config.optimizer.name, config.optimizer.momentum = "adamw", 0.0
+    config.optimizer.decay_biases_and_norms = False
 
 
 def set_steps(config: ConfigDict, every_epochs: int, warmup_epochs: float) -> None:

@@ -1,0 +1,129 @@
+"""The blocks of a vision transformer, as timm has them.
+
+Source: Dosovitskiy et al. (2021), "An Image Is Worth 16x16 Words: Transformers for Image
+Recognition at Scale".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ssljax.models.backbone import block_output
+from ssljax.models.initializers import initializers
+from ssljax.models.paths import STACKED
+from ssljax.views.keys import fold_in
+
+_HIDDEN = 4  # units of the MLP, as a multiple of the channels
+
+
+def blocks(
+    x: jax.Array,
+    keys: jax.Array | None,
+    *,
+    depth: int,
+    heads: int,
+    initializer: str,
+    dtype: Any,
+    drop_path: float = 0.0,
+    collect: bool = False,
+) -> tuple[jax.Array, jax.Array | None]:
+    """Equal blocks, one after the other; within a compact method, which gets the module `blocks`.
+
+    They are one block in a loop (`nn.scan`), whose parameters are stacked: [depth, …]. So one block
+    is compiled. On a CPU that takes less than half of the time of separate blocks, and a step is
+    not slower. So there is no option to unroll the loop.
+
+    Args:
+      x: [B, T, D].
+      keys: see `Backbone.__call__`.
+      depth: the number of blocks.
+      heads: of the attention; they divide D.
+      initializer: see `ssljax.models.initializers`.
+      dtype: computed in.
+      drop_path: rate of the last block, see `Block`. It rises linearly from 0 at the first one.
+      collect: return the output of every block.
+
+    Returns:
+      [B, T, D], and [depth, B, T, D] or None.
+    """
+    scanned = nn.scan(
+        Block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(0, 0, nn.broadcast),
+        length=depth,
+    )
+    drops = bool(drop_path) and keys is not None
+    stacked = scanned(heads, drops, initializer, dtype, collect, name=STACKED)
+    rates = jnp.linspace(0.0, drop_path, depth)
+    result: tuple[jax.Array, jax.Array | None] = stacked(
+        x, jnp.arange(depth), rates, keys if drops else None
+    )
+    return result
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each after layer normalisation and added to its input.
+
+    When trained, each of the two is left out for a random part of the images, and made larger for
+    the others (Huang et al., 2016, "Deep Networks with Stochastic Depth").
+
+    Attributes:
+      heads: of the attention.
+      drops: there are keys, and a rate above 0.
+      initializer: see `blocks`.
+      dtype: see `blocks`.
+      collect: see `blocks`.
+    """
+
+    heads: int
+    drops: bool
+    initializer: str
+    dtype: Any
+    collect: bool
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, number: jax.Array, rate: jax.Array, keys: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """[B, T, D], the block's number and its rate of dropped paths; the output once or twice."""
+        y = self._attention(layer_norm(self.dtype, "norm1")(x))
+        x += self._drop(y, 2 * number, rate, keys)
+        y = layer_norm(self.dtype, "norm2")(x)
+        y = nn.gelu(self._dense(y, _HIDDEN * x.shape[-1], "fc1"), approximate=False)
+        x += self._drop(self._dense(y, x.shape[-1], "fc2"), 2 * number + 1, rate, keys)
+        x = block_output(x)
+        return x, x if self.collect else None
+
+    def _attention(self, x: jax.Array) -> jax.Array:
+        """Section 3 of Vaswani et al. (2017); the softmax is in float32."""
+        batch, tokens, channels = x.shape
+        qkv = self._dense(x, 3 * channels, "qkv")
+        qkv = qkv.reshape(batch, tokens, 3, self.heads, channels // self.heads)
+        mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        return self._dense(mixed.reshape(x.shape), channels, "proj")
+
+    def _dense(self, x: jax.Array, features: int, name: str) -> jax.Array:
+        kernel_init, bias_init = initializers(self.initializer, x.shape[-1])
+        return nn.Dense(
+            features, dtype=self.dtype, kernel_init=kernel_init, bias_init=bias_init, name=name
+        )(x)
+
+    def _drop(
+        self, x: jax.Array, draw: jax.Array, rate: jax.Array, keys: jax.Array | None
+    ) -> jax.Array:
+        if not self.drops or keys is None:
+            return x
+        # One key per image, so that the draw does not depend on the devices.
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate))(fold_in(keys, draw))
+        return jnp.where(keep[:, None, None], x / (1 - rate), 0).astype(x.dtype)
+
+
+def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
+    """Layer normalisation of the last axis with timm's epsilon; statistics are in float32."""
+    # The fast variance, E[x²] - E[x]², is off by more than float32's rounding.
+    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, use_fast_variance=False, name=name)
