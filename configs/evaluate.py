@@ -40,10 +40,30 @@ def finetune(config: ConfigDict) -> None:
     Source: Chen et al. (2020), "SimCLR", appendix B.5, for 10 % of the labels: 30 epochs of SGD
     with Nesterov's momentum, learning rate 0.05 for each 256 images of the batch, no weight decay,
     no warm-up. For 1 % they train 60 epochs: --config.data.label_fraction=0.01 --config.epochs=60.
+
+    Vision transformers: He et al. (2022), "Masked Autoencoders", appendix A.1 and the official
+    code, for ViT-B: 100 epochs of AdamW with layer-wise decay, mixup, CutMix and drop path, without
+    its RandAugment and random erasing. There the batch is 1,024.
     """
+    if config.model.name.startswith("vit"):
+        _set_maes(config)
+        return
     config.epochs, config.batch_size = 30, 256
     _set_sgd(config, learning_rate=0.05, weight_decay=0.0)
     config.optimizer.nesterov = True
+
+
+def _set_maes(config: ConfigDict) -> None:
+    """MAE's fine-tuning of ViT-B."""
+    config.epochs, config.batch_size = 100, 256
+    config.optimizer.name, config.optimizer.layer_decay = "adamw", 0.65
+    config.optimizer.learning_rate, config.optimizer.weight_decay = 5e-4, 0.05
+    config.optimizer.learning_rate_scaling, config.optimizer.base_batch_size = "linear", 256
+    config.optimizer.decay_biases_and_norms = False
+    config.schedule.name, config.schedule.warmup_epochs = "cosine", 5
+    config.method.views, config.method.label_smoothing = "supervised", 0.1
+    config.method.mixup, config.method.cutmix = 0.8, 1.0
+    config.model.drop_path, config.model.pool = 0.1, "avg"
 
 
 def _set_sgd(config: ConfigDict, learning_rate: float, weight_decay: float) -> None:

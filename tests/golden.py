@@ -41,6 +41,8 @@ STEPPED = [  # a test takes one step of each
 CONFIGS = STEPPED + ["methods.py"] + [
     f"evaluate.py:protocol={protocol},model=resnet18" for protocol in ("linear", "finetune")
 ] + [
+    "evaluate.py:protocol=finetune,model=vit_small",
+] + [
     f"pretrain.py:method={method},{rest}"
     for method in (
         "moco", "moco_v2", "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino",

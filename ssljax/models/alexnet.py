@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -39,6 +40,12 @@ class AlexNet(Backbone):
     )
 
     smallest_image: ClassVar[int] = 64
+
+    @classmethod
+    def layer_order(cls, options: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+        """Five convolutions with their normalisations, fc6 and fc7."""
+        convolutions = ((f"conv{number}", f"bn{number}") for number in range(1, 6))
+        return *convolutions, ("fc6",), ("fc7",)
 
     def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """float32[B, H, W, 3] to fc7's output, [B, 4096 · width]; see `Backbone`."""

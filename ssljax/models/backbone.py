@@ -79,6 +79,15 @@ class Backbone(Part):
         return 0
 
     @classmethod
+    def layer_order(cls, options: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+        """Patterns of the parameters of each layer of the backbone, from images to features.
+
+        `optimizer.layer_decay` needs them. Parameters that no pattern matches, such as those of the
+        last normalisation, belong to the head. Stacked blocks count as `depth` layers.
+        """
+        return ()
+
+    @classmethod
     def frozen(cls, options: Mapping[str, Any]) -> str:
         """Patterns of parameters that the options say are not trained; empty: none."""
         return ""

@@ -7,8 +7,8 @@ torchvision, the second convolution of a bottleneck has the stride ("ResNet v1.5
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -48,6 +48,11 @@ class ResNet(Backbone):
     blocks: ClassVar[tuple[int, int, int, int]]
     bottleneck: ClassVar[bool] = False
     smallest_image: ClassVar[int] = 8
+
+    @classmethod
+    def layer_order(cls, options: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+        """The stem, then the four layers."""
+        return ("conv1", "bn1"), *((f"layer{number}_*",) for number in range(1, 5))
 
     def __call__(self, images: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """float32[B, H, W, 3] to [B, 512 · width], or 2048 · width with bottlenecks."""

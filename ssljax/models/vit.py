@@ -18,6 +18,7 @@ from ssljax.models import positions as tables
 from ssljax.models.backbone import Backbone
 from ssljax.models.initializers import INITIALIZERS, initializers
 from ssljax.models.patches import patchify
+from ssljax.models.paths import STACKED
 from ssljax.models.transformer import blocks, layer_norm
 from ssljax.settings.errors import InputError
 from ssljax.settings.options import option
@@ -91,6 +92,11 @@ class ViT(Backbone):
     def patch_side(cls, options: Mapping[str, Any]) -> int:
         """`patch`."""
         return int(options["patch"])
+
+    @classmethod
+    def layer_order(cls, options: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+        """The patches with class token and positions, then the blocks."""
+        return ("patch_embed", "cls_token", tables.NAME), (STACKED,)
 
     @classmethod
     def frozen(cls, options: Mapping[str, Any]) -> str:

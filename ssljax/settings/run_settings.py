@@ -129,6 +129,10 @@ class OptimizerSettings:
     decay_biases_and_norms: bool = option(
         True, "whether weight decay also acts on parameters of one dimension"
     )
+    layer_decay: float = option(
+        1.0, "multiplies the learning rate of each layer of the backbone below the next one",
+        above=0, at_most=1,
+    )  # fmt: skip
     b1: float = option(0.9, "of adam: decay of the gradient's mean", at_least=0, below=1)
     b2: float = option(0.999, "of adam: decay of the squared gradient's mean", at_least=0, below=1)
     eps: float = option(1e-8, "of adam: added to the denominator", at_least=0)

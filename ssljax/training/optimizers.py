@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from ssljax.methods.parameter_groups import ParameterGroup
 from ssljax.models import model_class, paths
 from ssljax.training import schedules
+from ssljax.training.layer_decay import scale_by_layer
 
 
 def make_optimizer(
@@ -34,6 +35,8 @@ def make_optimizer(
         *_learning_rate_factors(config, steps_per_epoch, groups),
         optax.scale_by_learning_rate(schedules.learning_rate(config, steps_per_epoch)),
     ]
+    if settings.layer_decay != 1:
+        rates.insert(0, scale_by_layer(config))
     scaling = optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
     momentum = optax.trace(settings.momentum, settings.nesterov)
     parts = {
