@@ -112,6 +112,22 @@ def test_layers_are_timms_blocks_and_smaller_views_have_interpolated_positions()
         )
 
 
+@pytest.mark.parametrize("class_token", [True, False])
+def test_attention_is_timms(class_token):
+    pool = {"global_pool": "token" if class_token else "avg", "class_token": class_token}
+    theirs = timms(**pool)
+    network = network_of(class_token=class_token, pool=pool["global_pool"])
+    last, found = theirs.blocks[-1].attn, []
+    last.fused_attn = False
+    last.attn_drop.register_forward_hook(lambda module, given, output: found.append(output))
+    theirs(nchw(images_of()))
+    expected = found[0].detach().mean(axis=1)
+    expected = expected[:, 0, 1:] if class_token else expected.mean(axis=1)
+    params = layouts.recognise(numpy_state(theirs)).weights.params
+    ours = network.apply(variables(params, {}), images_of(), method="attention")
+    np.testing.assert_allclose(ours, expected.reshape(4, 4, 4), atol=1e-6)
+
+
 def test_tokens_are_lightlys():
     masked_vit = references.load("lightly.models.modules.masked_vision_transformer_timm")
     theirs, network = timms(), network_of()

@@ -90,6 +90,11 @@ class Network(nn.Module):
         """The outputs of the backbone's layers by name, for float32[B, H, W, 3] images."""
         return self._backbone.layers(images)
 
+    def attention(self, images: jax.Array) -> jax.Array:
+        """See `ssljax.models.vit.ViT.attention`."""
+        found: jax.Array = self._backbone.attention(images)
+        return found
+
     def _view_keys(self, views: tuple[int, ...], first: int) -> jax.Array | None:
         """A key for each image: those of the records, or ones derived from them for each view.
 

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ssljax.models import attention
 from ssljax.models import positions as tables
 from ssljax.models.backbone import Backbone
 from ssljax.models.initializers import INITIALIZERS, initializers
@@ -131,6 +132,20 @@ class ViT(Backbone):
         """
         encoded = self._encode(images, keys, False, keep, masked, mask_token)
         return encoded.norm(encoded.tokens)
+
+    def attention(self, images: jax.Array) -> jax.Array:
+        """float32[B, H', W']: the attention to each patch in the last block, mean over the heads.
+
+        It is that of the class token, or the mean over all patches if there is none. The backbone
+        must have two blocks or more.
+        """
+        rows, columns = images.shape[1] // self.patch, images.shape[2] // self.patch
+        encoded = self._encode(images, None, collect=True)
+        assert encoded.blocks is not None
+        last = jax.tree.map(lambda leaf: leaf[-1], self.variables["params"][STACKED])
+        found = attention.weights(last, encoded.blocks[-2], self.heads).mean(axis=1)
+        whose = found[:, 0, 1:] if self.class_token else found.mean(axis=1)
+        return whose.reshape(-1, rows, columns)
 
     @property
     def _prefix(self) -> int:
