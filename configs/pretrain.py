@@ -15,12 +15,7 @@ from ml_collections import ConfigDict
 
 import ssljax
 from ssljax.settings.errors import InputError, nearest
-from ssljax.settings.published_optimizers import (
-    set_adamw,
-    set_lars,
-    set_lightlys_cifar,
-    set_sgd,
-)
+from ssljax.settings.published_optimizers import set_adamw, set_lars, set_lightlys_cifar, set_sgd
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -344,12 +339,8 @@ TABLES: dict[str, dict[str, Entry]] = {
     },
     "model": {
         "alexnet": alexnet,
-        "resnet18": resnet,
-        "resnet34": resnet,
-        "resnet50": resnet,
-        "vit_tiny": vit,
-        "vit_small": vit,
-        "vit_base": vit,
+        **dict.fromkeys(("resnet18", "resnet34", "resnet50"), resnet),
+        **dict.fromkeys(("vit_tiny", "vit_small", "vit_base"), vit),
     },
     "method": {
         "jigsaw": jigsaw,

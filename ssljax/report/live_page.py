@@ -17,6 +17,7 @@ import numpy as np
 
 from ssljax.devices import processes
 from ssljax.files import storage
+from ssljax.methods.mae import MAE
 from ssljax.runs.folder import read_config
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.run import Run, open_run
@@ -64,6 +65,10 @@ class LivePage:
                     "inputs", lambda: document.sheet(network_inputs.sheet(run, split)), ""
                 )
             self._filters = self._part("filters", lambda: _filters(weights), None)
+            if isinstance(run.method, MAE) and run_page.is_finished(run, read_metrics(folder)):
+                self._inputs += self._part(
+                    "reconstructions", lambda: _reconstructions(run, weights), ""
+                )
             content = self._content(run, folder)
             if not run_page.is_finished(run, content.rows):
                 content = _with_reload(content, time.monotonic() - self._written)
@@ -148,6 +153,14 @@ def _chance(run: Run) -> dict[str, float]:
 def _environment(folder: pathlib.Path) -> list[Any]:
     starts = json.loads((folder / "environment.json").read_text())
     return list(starts)
+
+
+def _reconstructions(run: Run, weights: Mapping[str, Any]) -> str:
+    from ssljax.report import document, reconstructions
+
+    split = run.config.data.validation_split
+    drawn = reconstructions.of_weights(run, weights["params"], weights["stats"], split)
+    return document.sheet(dataclasses.replace(drawn, title="Reconstructions"))
 
 
 def _filters(weights: Mapping[str, Any]) -> tuple[str, tuple[int, ...], str] | None:
