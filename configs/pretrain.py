@@ -284,12 +284,8 @@ TABLES: dict[str, dict[str, Entry]] = {
     },
     "model": {
         "alexnet": alexnet,
-        "resnet18": resnet,
-        "resnet34": resnet,
-        "resnet50": resnet,
-        "vit_tiny": vit,
-        "vit_small": vit,
-        "vit_base": vit,
+        **dict.fromkeys(("resnet18", "resnet34", "resnet50"), resnet),
+        **dict.fromkeys(("vit_tiny", "vit_small", "vit_base"), vit),
     },
     "method": {
         **runpy.run_path(str(RECIPES / "puzzles.py"))["RECIPES"],

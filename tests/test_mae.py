@@ -11,9 +11,11 @@ from ssljax.methods import make_method
 from ssljax.methods.method import Context, DataSpec
 from ssljax.models.decoder import MaskedDecoder
 from ssljax.models.torch import layouts
+from ssljax.report.live_page import LivePage
 from ssljax.runs.config import resolve
 from ssljax.runs.run import open_run
 from ssljax.settings.errors import InputError
+from ssljax.training.loop import train
 from ssljax.views.keys import record_keys
 from tests import references, ten_steps, tiny
 from tests.test_backbones_equal_to_torchvision import FAST, nchw
@@ -160,7 +162,7 @@ def test_ten_steps_are_those_of_lightlys_modules(data_dir):
     """PyTorch computes in float64."""
     run = ten_steps.make_run("mae", data_dir, learning_rate=0.01)
     assert run.config.model.positions == "learned"  # so that they are trained, too
-    first, losses, last, seen = ten_steps.take(run)
+    first, losses, last, seen, _ = ten_steps.take(run)
     theirs = Autoencoder().load(first.params)
     trained = [parameter for parameter in theirs.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9, weight_decay=1e-3)
@@ -202,6 +204,30 @@ def test_the_decoder_sees_kept_tokens_at_their_places():
     np.testing.assert_allclose(swapped, one, atol=1e-6)
     other = decoder.apply(params, tokens, jnp.argsort(order[:, [1, 0, 2, 3]], axis=1))
     assert np.abs(other - one).max() > 1e-3
+
+
+def test_reconstructions_have_the_visible_patches_and_the_truths_if_predicted():
+    method = method_of()
+    inputs = inputs_of(method, np.arange(3), train=False)
+    perfect = method.filled_in(method.wanted(inputs["image"]), inputs)
+    np.testing.assert_allclose(perfect, inputs["image"], atol=1e-5)
+    visible, filled = method.visible(inputs), method.filled_in(jnp.zeros((3, 64, 48)), inputs)
+    whole = (np.asarray(visible) == np.asarray(inputs["image"])).all(axis=-1)
+    assert whole.mean() == 0.25
+    np.testing.assert_array_equal(filled[whole], visible[whole])
+    first = int(inputs["order"][0, -1])  # a masked patch gets its mean
+    row, column = first // 8 * 4, first % 8 * 4
+    patch = inputs["image"][0, row : row + 4, column : column + 4]
+    np.testing.assert_allclose(filled[0, row, column], patch.mean().repeat(3), atol=1e-5)
+
+
+def test_the_page_of_a_finished_run_shows_reconstructions(data_dir, tmp_path):
+    config = tiny.get_config("mae")
+    config.data.data_dir, config.epochs = data_dir, 1
+    train(config, tmp_path / "run", after_validation=LivePage().validated)
+    page = (tmp_path / "run/report.html").read_text()
+    assert "<h2>Reconstructions</h2>" in page
+    assert page.count("filled in</") == 6
 
 
 @pytest.mark.quick

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.methods.method import Batch, Context, Metrics, Tree
+from ssljax.methods.tiles import paste
 from ssljax.methods.view_method import ViewMethod, canvases
 from ssljax.models.decoder import MaskedDecoder
 from ssljax.models.patches import patchify
@@ -109,7 +110,7 @@ class MAE(ViewMethod):
     def loss(self, outputs: jax.Array, context: Context) -> jax.Array:
         """float32[B]: the mean squared error over the pixels of an image's masked patches."""
         errors = jnp.mean((outputs - self.wanted(context.inputs["image"])) ** 2, axis=-1)
-        masked = self._places(context.inputs["order"]) >= self.kept
+        masked = self._masked(context.inputs)
         return jnp.sum(jnp.where(masked, errors, 0), axis=1) / (self.patches - self.kept)
 
     def metrics(self, outputs: jax.Array, context: Context) -> Metrics:
@@ -122,11 +123,40 @@ class MAE(ViewMethod):
         The variance of a patch is the unbiased one, as in the official code.
         """
         patches = patchify(images, self.data.patch)
+        mean, deviation = self._scale(patches)
+        return (patches - mean) / deviation
+
+    def _scale(self, patches: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What is subtracted from the pixels of each patch, and what divides them then."""
         if not self.norm_pix_loss:
-            return patches
-        mean = patches.mean(axis=-1, keepdims=True)
+            return jnp.zeros(()), jnp.ones(())
         variance = patches.var(axis=-1, ddof=1, keepdims=True)
-        return (patches - mean) * jax.lax.rsqrt(variance + _EPSILON)
+        return patches.mean(axis=-1, keepdims=True), jnp.sqrt(variance + _EPSILON)
+
+    def visible(self, inputs: Tree) -> jax.Array:
+        """The images with zeros in masked patches, float32[B, S, S, 3]."""
+        patches = patchify(inputs["image"], self.data.patch)
+        return self._whole(jnp.where(self._masked(inputs)[..., None], 0, patches))
+
+    def filled_in(self, outputs: jax.Array, inputs: Tree) -> jax.Array:
+        """The images with predicted pixels in masked patches, float32[B, S, S, 3].
+
+        With `norm_pix_loss` these have the true mean and deviation of their patch.
+        """
+        patches = patchify(inputs["image"], self.data.patch)
+        mean, deviation = self._scale(patches)
+        predicted = outputs * deviation + mean
+        return self._whole(jnp.where(self._masked(inputs)[..., None], predicted, patches))
+
+    def _whole(self, patches: jax.Array) -> jax.Array:
+        """The inverse of `patchify`."""
+        batch, count, _ = patches.shape
+        side = self.data.patch
+        return paste(patches.reshape(batch, count, side, side, 3), self.image_size // side)
+
+    def _masked(self, inputs: Tree) -> jax.Array:
+        """bool[B, N]."""
+        return self._places(inputs["order"]) >= self.kept
 
     @staticmethod
     def _places(order: jax.Array) -> jax.Array:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import jax
 import numpy as np
 
 from ssljax.devices import processes
@@ -68,8 +67,8 @@ class LivePage:
             content = self._content(run, folder)
             if not run_page.is_finished(run, content.rows):
                 content = _with_reload(content, time.monotonic() - self._written)
-            elif jax.process_count() == 1:  # others do not compute features with this process
-                features = self._part("map of features", lambda: _features(run, weights), "")
+            else:
+                features = self._part("features", lambda: _features(run, weights), "")
                 content = dataclasses.replace(content, features=features)
             self._written = time.monotonic()
             storage.write_text(folder / PAGE, run_page.render(content))

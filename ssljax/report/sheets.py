@@ -9,14 +9,18 @@ import jax
 import numpy as np
 
 from ssljax.methods.jigsaw import Jigsaw
+from ssljax.methods.mae import MAE
 from ssljax.methods.method import Method
-from ssljax.report import puzzles
+from ssljax.report import puzzles, reconstructions
 from ssljax.report.thumbnails import Sheet, Thumbnail
 from ssljax.runs.trained_model import TrainedModel
 from ssljax.training.validation import Evaluator
 
 # A function of the model and a split draws the sheet of each method that has one.
-SHEETS: dict[type[Method], Callable[[TrainedModel, str], Sheet]] = {Jigsaw: puzzles.sheet}
+SHEETS: dict[type[Method], Callable[[TrainedModel, str], Sheet]] = {
+    Jigsaw: puzzles.sheet,
+    MAE: reconstructions.sheet,
+}
 
 
 def draw(name: str, model: TrainedModel, split: str) -> list[Sheet]:
