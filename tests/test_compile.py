@@ -97,6 +97,33 @@ def test_accumulation_multiplies_the_loops_inside_a_micro_batch(make_config, mon
     assert sums == pytest.approx([sums[0]] * 3, rel=1e-3)
 
 
+def test_the_loop_over_the_blocks_of_a_vision_transformer_counts_each_of_them(make_config):
+    config = make_config("classification").copy_and_resolve_references().unlock()
+    config.init_layers, config.batch_size = "backbone", 16
+    counts = []
+    for depth in (2, 5):
+        config.model = {"name": "vit_tiny", "patch": 8, "depth": depth}
+        compiled = compile_step(config, jax.devices()[:2])
+        assert compiled.unknown_trip_counts == 0
+        counts.append(compiled.cost.flops)
+    tokens, channels, images = 65, 192, 8
+    # Query, key, value and projection, two layers of four times the channels, and attention.
+    block = tokens * channels**2 * (3 + 1 + 4 + 4) + 2 * tokens**2 * channels
+    parameters = 12 * channels**2
+    counted = 3 * (3 * 2 * images * block + 12 * parameters)  # three blocks more; Adam
+    assert counts[1] - counts[0] == pytest.approx(counted, rel=0.05)
+
+
+@pytest.mark.parametrize("method", ["simclr", "swav", "moco_v2", "mae"])
+def test_collectives_and_loops_of_all_kinds_of_methods_are_known(method, make_config):
+    config = make_config(f"{method},small_net" if method != "mae" else method)
+    compiled = compile_step(config, jax.devices()[:2])
+    assert compiled.unknown_trip_counts == 0
+    assert compiled.cost.collective_bytes["all-reduce"] > 0
+    if method == "simclr":  # the embeddings of the other device, and their gradients
+        assert set(compiled.cost.collective_bytes) > {"all-reduce"}
+
+
 @pytest.mark.parametrize("method", ["jigsaw", "classification"])
 def test_the_program_is_that_of_training(method, make_config):
     """Lowered from shapes, and from a state and a batch of the input pipeline."""
