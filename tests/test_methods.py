@@ -66,8 +66,8 @@ def references(small):
 
 @pytest.mark.parametrize(
     ("method", "mode", "count"),
-    [(method, "jit", count) for method in ALL for count in (2, 4)]
-    + [(method, "pmap", 2) for method in ONE_OF_EACH_KIND],
+    [(method, "jit", 4) for method in ALL]
+    + [(method, mode, 2) for method in ONE_OF_EACH_KIND for mode in ("jit", "pmap")],
 )
 def test_devices_compute_together_what_one_does(small, references, method, mode, count):
     expected = references(method)
