@@ -208,7 +208,7 @@ def test_the_decoder_sees_kept_tokens_at_their_places():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"views": "simclr"}, "simclr makes several views; mae takes one"),
+        ({"views": "simclr"}, "simclr makes several views; the method takes one, as of `mae`"),
         ({"decoder_num_heads": 5}, "multiple of 4, .* and of method.decoder_num_heads=5, got 512"),
         ({"mask_ratio": 0.99}, "0.99 of the 64 patches of an image leaves 0"),
         ({"mask_ratio": 1.0}, "method.mask_ratio must be < 1"),
