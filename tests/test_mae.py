@@ -16,6 +16,7 @@ from ssljax.runs.run import open_run
 from ssljax.settings.errors import InputError
 from ssljax.views.keys import record_keys
 from tests import references, ten_steps, tiny
+from tests.networks import timm_blocks
 from tests.test_backbones_equal_to_torchvision import FAST, nchw
 
 torch = references.load("torch")
@@ -133,13 +134,8 @@ class Autoencoder(torch.nn.Module):
         """Takes our weights."""
         backbone = layouts.layout_of(TINY).write({"backbone": params["backbone"]})
         self.encoder.vit.load_state_dict({key: torch.tensor(v) for key, v in backbone.items()})
-        given, head = params["decoder"], {}
-        for number in range(1):
-            for ours, theirs in layouts.vit._BLOCK.items():
-                for leaf in theirs[1]:
-                    value = np.asarray(given["blocks"][ours][leaf.name][number])
-                    name = f"blocks.{number}.{theirs[0]}.{leaf.torch_name}"
-                    head[name] = torch.tensor(value.T if leaf.name == "kernel" else value)
+        given = params["decoder"]
+        head = {key: torch.tensor(v) for key, v in timm_blocks(given, "blocks").items()}
         head["norm.weight"] = torch.tensor(given["norm"]["scale"])
         head["norm.bias"] = torch.tensor(given["norm"]["bias"])
         head["mask_token"] = torch.tensor(given["mask_token"])
@@ -160,7 +156,7 @@ def test_ten_steps_are_those_of_lightlys_modules(data_dir):
     """PyTorch computes in float64."""
     run = ten_steps.make_run("mae", data_dir, learning_rate=0.01)
     assert run.config.model.positions == "learned"  # so that they are trained, too
-    first, losses, last, seen = ten_steps.take(run)
+    first, losses, last, seen, _ = ten_steps.take(run)
     theirs = Autoencoder().load(first.params)
     trained = [parameter for parameter in theirs.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9, weight_decay=1e-3)
