@@ -303,7 +303,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     },
 }
 DEFAULTS = {"data": "fashion_mnist_10k", "model": "alexnet"}
-NEED_PATCHES = ("mae",)
+NEED_PATCHES = ("mae", "ijepa")
 
 
 def get_config(choice: str = "") -> ConfigDict:

@@ -58,6 +58,7 @@ CONFIGS = STEPPED + ["methods.py"] + [
     f"pretrain.py:{choice}"
     for choice in (
         "method=mae", "method=mae,model=vit_small", "method=mae,model=vit_base,data=deep_fashion",
+        "method=ijepa", "method=ijepa,model=vit_base,data=deep_fashion",
         "method=jigsaw,model=vit_tiny", "method=classification,model=vit_small,data=deep_fashion",
     )
 ]  # fmt: skip

@@ -6,15 +6,28 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssljax.models import check_model, make_network, model_defaults
 from ssljax.models.heads import Linear
 from ssljax.models.network import variables
+from ssljax.models.torch import vit
 
 
 def outputs(net, images):
     """A head on a backbone."""
     return net.head(net.backbone(images))
+
+
+def timm_blocks(params, prefix: str) -> dict[str, np.ndarray]:
+    """The stacked `blocks` of a head, under timm's names after a prefix."""
+    state = {}
+    for ours, (theirs, leaves) in vit._BLOCK.items():
+        for leaf in leaves:
+            for number, value in enumerate(np.asarray(params["blocks"][ours][leaf.name])):
+                name = f"{prefix}.{number}.{theirs}.{leaf.torch_name}"
+                state[name] = value.T if leaf.name == "kernel" else value
+    return state
 
 
 class Classifier:

@@ -18,6 +18,7 @@ from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from ssljax.views.keys import record_keys
 from tests import references, ten_steps, tiny
+from tests.networks import timm_blocks
 from tests.test_backbones_equal_to_torchvision import FAST, nchw
 
 torch = references.load("torch")
@@ -135,13 +136,8 @@ class Autoencoder(torch.nn.Module):
         """Takes our weights."""
         backbone = layouts.layout_of(TINY).write({"backbone": params["backbone"]})
         self.encoder.vit.load_state_dict({key: torch.tensor(v) for key, v in backbone.items()})
-        given, head = params["decoder"], {}
-        for number in range(1):
-            for ours, theirs in layouts.vit._BLOCK.items():
-                for leaf in theirs[1]:
-                    value = np.asarray(given["blocks"][ours][leaf.name][number])
-                    name = f"blocks.{number}.{theirs[0]}.{leaf.torch_name}"
-                    head[name] = torch.tensor(value.T if leaf.name == "kernel" else value)
+        given = params["decoder"]
+        head = {key: torch.tensor(v) for key, v in timm_blocks(given, "blocks").items()}
         head["norm.weight"] = torch.tensor(given["norm"]["scale"])
         head["norm.bias"] = torch.tensor(given["norm"]["bias"])
         head["mask_token"] = torch.tensor(given["mask_token"])
@@ -234,7 +230,7 @@ def test_the_page_of_a_finished_run_shows_reconstructions(data_dir, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"views": "simclr"}, "simclr makes several views; mae takes one"),
+        ({"views": "simclr"}, "simclr makes several views; the method takes one, as of `mae`"),
         ({"decoder_num_heads": 5}, "multiple of 4, .* and of method.decoder_num_heads=5, got 512"),
         ({"mask_ratio": 0.99}, "0.99 of the 64 patches of an image leaves 0"),
         ({"mask_ratio": 1.0}, "method.mask_ratio must be < 1"),

@@ -36,7 +36,7 @@ ONE_OF_EACH_KIND = ("classification", "jigsaw", "rotation", "simclr", "follow", 
 
 
 # Their losses are per example, and the backbone that they need has no batch normalisation.
-WITHOUT_STATISTICS = ("mae",)
+WITHOUT_STATISTICS = ("mae", "ijepa")
 
 
 @pytest.fixture(scope="module")

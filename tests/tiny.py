@@ -31,6 +31,8 @@ OPTIONS = {
              "batch_norm": True},
     "mae": {"views": "mae_small_one_channel", "decoder_embed_dim": 16, "decoder_depth": 1,
             "decoder_num_heads": 2},
+    "ijepa": {"views": "ijepa_small_one_channel", "predictor_embed_dim": 16, "predictor_depth": 1,
+              "predictor_num_heads": 2, "momentum": 0.9},
 }  # fmt: skip
 SIZES = {"jigsaw_permutations": 132, "relative_patch": 198}  # AlexNet needs tiles of 64 px
 
@@ -53,6 +55,7 @@ def get_config(choice: str = "jigsaw") -> ConfigDict:
         config.method.tile = config.data.image_size // 2
     if needs_tokens:
         config.model.update(width=1 / 6, heads=2, depth=2, patch=8)
+        config.model.update(METHODS[method].needs_model)
     if not model:
         config.model.width = 0.0625
         config.init_layers = "backbone/conv*"

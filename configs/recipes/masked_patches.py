@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from ssljax.models import model_class
+from ssljax.models.vit import ViT
 from ssljax.settings.recipe_parts import set_adamw, set_views, small
 
 
@@ -28,4 +30,28 @@ def mae(config: ConfigDict) -> None:
     config.optimizer.b2 = 0.95
 
 
-RECIPES = {"mae": mae}
+def ijepa(config: ConfigDict) -> None:
+    """I-JEPA (Assran et al., 2023).
+
+    Above 64 px, the authors' config for ViT-H/14, 300 epochs; they publish none for smaller
+    networks. The predictor has 6 blocks and half of the backbone's channels, as theirs for ViT-B.
+    The paper reports 72.9 % by linear evaluation with ViT-B/16 after 600 epochs. Up to 64 px, no
+    recipe is published: the same with batches of 256, as long as the one of `mae`.
+    """
+    set_views(config, "ijepa")
+    model = model_class(config.model.name)
+    if issubclass(model, ViT):
+        config.model.update(class_token=False, pool="avg", positions="sincos", initializer="normal")
+        config.method.predictor_embed_dim = model.channels_of(config.model.width) // 2
+        config.method.predictor_num_heads = config.model.heads
+    if small(config):
+        set_adamw(config, 1.25e-4, 0.04, batch_size=256, epochs=1000)
+        config.schedule.warmup_epochs = 10
+    else:
+        set_adamw(config, 1.25e-4, 0.04, batch_size=2048, epochs=300)
+        config.schedule.warmup_epochs = 40
+    config.schedule.final = 0.001
+    config.schedule.weight_decay, config.schedule.final_weight_decay = "cosine", 0.4
+
+
+RECIPES = {"mae": mae, "ijepa": ijepa}

@@ -50,19 +50,10 @@ class JointEmbedding(ViewMethod):
         return found
 
     def metrics(self, outputs: Tree, context: Context) -> Metrics:
-        """embedding_std: the standard deviation of the normalised embeddings × √D.
-
-        It is 1 if they are spread evenly over the sphere and 0 if all are equal (Chen and He,
-        2021, "Exploring Simple Siamese Representation Learning", section 4.1).
-        """
-        unit = jax.lax.stop_gradient(normalize(self.embeddings(outputs, context)))
-        counts = context.batch["mask"].astype(jnp.float32)
-        counts /= collectives.mean(counts.mean())
-        mean = collectives.mean(jnp.einsum("b,bvd->vd", counts, unit) / len(unit))
-        squares = jnp.einsum("b,bvd->vd", counts, jnp.square(unit - mean))
-        variance = collectives.mean(squares / len(unit))
-        spread = jnp.sqrt(variance).mean() * math.sqrt(unit.shape[-1])
-        return _of_batch({"embedding_std": spread}, len(unit))
+        """embedding_std, see there."""
+        embeddings = self.embeddings(outputs, context)
+        spread = embedding_std(embeddings, context.batch["mask"])
+        return of_batch({"embedding_std": spread}, len(embeddings))
 
     def diagnostics(self, outputs: Tree, context: Context) -> Metrics:
         """The shape of the embeddings of up to 256 images of a batch, when validating.
@@ -84,7 +75,7 @@ class JointEmbedding(ViewMethod):
         shares = values / values.sum() + 1e-7
         rank = jnp.exp(-jnp.sum(shares * jnp.log(shares)))
         found = {"uniformity": jnp.log(jnp.maximum(pairs, 1e-30)), "rank": rank}
-        return {"alignment": (distances, jnp.ones_like(distances)), **_of_batch(found, len(own))}
+        return {"alignment": (distances, jnp.ones_like(distances)), **of_batch(found, len(own))}
 
     def concerns(self, metrics: Mapping[str, float]) -> list[str]:
         """Says if the embeddings have collapsed, and what the likely reason is."""
@@ -95,6 +86,28 @@ class JointEmbedding(ViewMethod):
             f"the embeddings have collapsed: their effective rank is {rank:.1f}, and embedding_std "
             f"is {spread:.3f} (1: spread evenly, 0: all equal); likely {self.collapse_reasons}"
         ]
+
+
+def embedding_std(embeddings: jax.Array, mask: jax.Array) -> jax.Array:
+    """The standard deviation of the normalised embeddings of a batch × √D.
+
+    It is 1 if they are spread evenly over the sphere and 0 if all are equal (Chen and He, 2021,
+    "Exploring Simple Siamese Representation Learning", section 4.1).
+
+    Args:
+      embeddings: float32[B, V, D].
+      mask: bool[B], the images that count.
+
+    Returns:
+      float32[].
+    """
+    unit = jax.lax.stop_gradient(normalize(embeddings))
+    counts = mask.astype(jnp.float32)
+    counts /= collectives.mean(counts.mean())
+    mean = collectives.mean(jnp.einsum("b,bvd->vd", counts, unit) / len(unit))
+    squares = jnp.einsum("b,bvd->vd", counts, jnp.square(unit - mean))
+    variance = collectives.mean(squares / len(unit))
+    return jnp.sqrt(variance).mean() * math.sqrt(unit.shape[-1])
 
 
 def by_group(net: Any, views: Tree, names: Sequence[str] = ("global", "local")) -> list[jax.Array]:
@@ -117,7 +130,7 @@ def by_group(net: Any, views: Tree, names: Sequence[str] = ("global", "local")) 
     return found
 
 
-def _of_batch(values: Mapping[str, jax.Array], count: int) -> Metrics:
+def of_batch(values: Mapping[str, jax.Array], count: int) -> Metrics:
     """Metrics of a whole batch, for each of its examples."""
     ones = jnp.ones(count)
     return {name: (value * ones, ones) for name, value in values.items()}

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ssljax.methods.masked_method import MaskedMethod
 from ssljax.methods.method import Batch, Context, Metrics, Tree
 from ssljax.methods.tiles import paste
-from ssljax.methods.view_method import ViewMethod, canvases
 from ssljax.models.decoder import MaskedDecoder
 from ssljax.models.patches import patchify
 from ssljax.settings.errors import InputError
 from ssljax.settings.options import option
-from ssljax.views.augment import centre_squares
 from ssljax.views.keys import MASK, fold_in
 
 _EPSILON = 1e-6  # added to the variance of a patch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MAE(ViewMethod):
+class MAE(MaskedMethod):
     """The backbone sees a random part of an image's patches, a small decoder predicts the others.
 
     When evaluating, images are centre squares, and a record has the same mask every time.
@@ -43,14 +42,8 @@ class MAE(ViewMethod):
     decoder_num_heads: int = option(16, "of the decoder: heads of the attention", at_least=1)
     views: str = option("mae", "recipe of one view, see docs/views.md")
 
-    needs_tokens: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        if sum(len(group.views) for group in self.recipe.values()) > 1:
-            raise InputError(
-                f"method.views: {self.views} makes several views; mae takes one, as of `mae`"
-            )
         channels, heads = self.decoder_embed_dim, self.decoder_num_heads
         if channels % 4 or channels % heads:
             raise InputError(
@@ -62,11 +55,6 @@ class MAE(ViewMethod):
                 f"method.mask_ratio: {self.mask_ratio:g} of the {self.patches} patches of an image "
                 f"leaves {self.kept}; at least one must be kept, and one masked"
             )
-
-    @property
-    def patches(self) -> int:
-        """The number N of an image's patches."""
-        return (self.image_size // self.data.patch) ** 2
 
     @property
     def kept(self) -> int:
@@ -90,15 +78,10 @@ class MAE(ViewMethod):
 
         The order is that of random numbers, as in the official code.
         """
-        if train:
-            image = super().inputs(batch, keys, train)[:, 0]
-        else:
-            images, sizes = canvases(batch)
-            image = self.normalize(centre_squares(images, sizes, self.image_size))
         numbers = jax.vmap(lambda key: jax.random.uniform(key, (self.patches,)))(
             fold_in(keys, MASK)
         )
-        return {"image": image, "order": jnp.argsort(numbers, axis=1)}
+        return {"image": self.image(batch, keys, train), "order": jnp.argsort(numbers, axis=1)}
 
     def outputs(self, net: Any, inputs: Tree) -> jax.Array:
         """The prediction for every patch, float32[B, N, pixels]."""

@@ -85,6 +85,8 @@ class Method(abc.ABC):
     names_classes: ClassVar[bool] = False
     # The backbone must be one that computes tokens of patches, see `Backbone.tokens`.
     needs_tokens: ClassVar[bool] = False
+    # Options that the backbone must have if it knows them, such as {"pool": "avg"}.
+    needs_model: ClassVar[Mapping[str, Any]] = {}
     # The loss of an example depends on the other examples of the batch.
     couples_examples: ClassVar[bool] = False
     # A second set of weights follows the trained ones, see `teacher_momentum`.

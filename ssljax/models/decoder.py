@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from ssljax.models import positions
 from ssljax.models.backbone import Part
-from ssljax.models.initializers import initializers
-from ssljax.models.transformer import blocks, layer_norm
+from ssljax.models.transformer import blocks, dense, layer_norm
 
 
 class MaskedDecoder(Part):
@@ -70,7 +69,4 @@ class MaskedDecoder(Part):
         return self._dense(x, self.outputs, "pred").astype(jnp.float32)
 
     def _dense(self, x: jax.Array, features: int, name: str) -> jax.Array:
-        kernel_init, bias_init = initializers(self.initializer, x.shape[-1])
-        return nn.Dense(
-            features, dtype=self.dtype, kernel_init=kernel_init, bias_init=bias_init, name=name
-        )(x)
+        return dense(x, features, name, initializer=self.initializer, dtype=self.dtype)

@@ -30,6 +30,7 @@ def blocks(
     dtype: Any,
     drop_path: float = 0.0,
     collect: bool = False,
+    seen: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
     """Equal blocks, one after the other; within a compact method, which gets the module `blocks`.
 
@@ -46,6 +47,7 @@ def blocks(
       dtype: computed in.
       drop_path: rate of the last block, see `Block`. It rises linearly from 0 at the first one.
       collect: return the output of every block.
+      seen: bool[B, T], the tokens that others attend to; None: all.
 
     Returns:
       [B, T, D], and [depth, B, T, D] or None.
@@ -54,14 +56,14 @@ def blocks(
         Block,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=(0, 0, nn.broadcast),
+        in_axes=(0, 0, nn.broadcast, nn.broadcast),
         length=depth,
     )
     drops = bool(drop_path) and keys is not None
     stacked = scanned(heads, drops, initializer, dtype, collect, name=STACKED)
     rates = jnp.linspace(0.0, drop_path, depth)
     result: tuple[jax.Array, jax.Array | None] = stacked(
-        x, jnp.arange(depth), rates, keys if drops else None
+        x, jnp.arange(depth), rates, keys if drops else None, seen
     )
     return result
 
@@ -88,10 +90,15 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, number: jax.Array, rate: jax.Array, keys: jax.Array | None
+        self,
+        x: jax.Array,
+        number: jax.Array,
+        rate: jax.Array,
+        keys: jax.Array | None,
+        seen: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array | None]:
         """[B, T, D], the block's number and its rate of dropped paths; the output once or twice."""
-        y = self._attention(layer_norm(self.dtype, "norm1")(x))
+        y = self._attention(layer_norm(self.dtype, "norm1")(x), seen)
         x += self._drop(y, 2 * number, rate, keys)
         y = layer_norm(self.dtype, "norm2")(x)
         y = nn.gelu(self._dense(y, _HIDDEN * x.shape[-1], "fc1"), approximate=False)
@@ -99,19 +106,17 @@ class Block(nn.Module):
         x = block_output(x)
         return x, x if self.collect else None
 
-    def _attention(self, x: jax.Array) -> jax.Array:
+    def _attention(self, x: jax.Array, seen: jax.Array | None) -> jax.Array:
         """Section 3 of Vaswani et al. (2017); the softmax is in float32."""
         batch, tokens, channels = x.shape
         qkv = self._dense(x, 3 * channels, "qkv")
         qkv = qkv.reshape(batch, tokens, 3, self.heads, channels // self.heads)
-        mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        mask = None if seen is None else seen[:, None, None]
+        mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=mask)
         return self._dense(mixed.reshape(x.shape), channels, "proj")
 
     def _dense(self, x: jax.Array, features: int, name: str) -> jax.Array:
-        kernel_init, bias_init = initializers(self.initializer, x.shape[-1])
-        return nn.Dense(
-            features, dtype=self.dtype, kernel_init=kernel_init, bias_init=bias_init, name=name
-        )(x)
+        return dense(x, features, name, initializer=self.initializer, dtype=self.dtype)
 
     def _drop(
         self, x: jax.Array, draw: jax.Array, rate: jax.Array, keys: jax.Array | None
@@ -121,6 +126,14 @@ class Block(nn.Module):
         # One key per image, so that the draw does not depend on the devices.
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate))(fold_in(keys, draw))
         return jnp.where(keep[:, None, None], x / (1 - rate), 0).astype(x.dtype)
+
+
+def dense(x: jax.Array, features: int, name: str, *, initializer: str, dtype: Any) -> jax.Array:
+    """A dense layer; within a compact method, which gets the module `name`."""
+    kernel_init, bias_init = initializers(initializer, x.shape[-1])
+    return nn.Dense(features, dtype=dtype, kernel_init=kernel_init, bias_init=bias_init, name=name)(
+        x
+    )
 
 
 def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:

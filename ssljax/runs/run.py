@@ -141,6 +141,7 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
       InputError: the options do not fit each other or the data.
     """
     _check_tokens(config)
+    _check_needed_options(config)
     method = make_method(config.method, data_spec(config, len(class_names)))
     smallest = model_class(config.model.name).smallest_image
     if method.image_size < smallest:
@@ -189,6 +190,21 @@ def _check_tokens(config: ConfigDict) -> None:
             f"model.name: {config.method.name} needs a backbone that computes tokens of patches, "
             f"which {model.name} does not; use one of {known}"
         )
+
+
+def _check_needed_options(config: ConfigDict) -> None:
+    """Checks that the backbone has the options that the method needs."""
+    method, model = config.method.name, config.model
+    needed = method_class(method).needs_model
+    if wrong := [key for key, value in needed.items() if model.get(key, value) != value]:
+        wanted = ", ".join(f"model.{key}={_text(needed[key])}" for key in wrong)
+        given = ", ".join(_text(model[key]) for key in wrong)
+        raise InputError(f"model.{wrong[0]}: {method} needs {wanted}, got {given}")
+
+
+def _text(value: Any) -> str:
+    """A value as it is set on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_sides(config: ConfigDict, method: Method) -> None:

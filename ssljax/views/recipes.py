@@ -106,6 +106,10 @@ _DINO_RESNET_LOCAL = dataclasses.replace(_DINO_LOCAL, crop=(0.05, 0.14))
 # code: no colours.
 _MAE = View(crop=(0.2, 1.0), bicubic=True)
 
+# Assran et al. (2023), "Self-Supervised Learning from Images with a Joint-Embedding Predictive
+# Architecture", and the official configs: crops only.
+_IJEPA = View(crop=(0.3, 1.0), flip=0.0)
+
 # The usual augmentation of supervised training on ImageNet, and of linear classification and
 # fine-tuning there (Szegedy et al., 2015, "Going Deeper with Convolutions"; torchvision's).
 _SUPERVISED = View()
@@ -127,6 +131,7 @@ _RECIPES: dict[str, Recipe] = {
         "local": Group((_DINO_RESNET_LOCAL,) * 8, _SMALL_LOCAL),
     },
     "mae": {"global": Group((_MAE,))},
+    "ijepa": {"global": Group((_IJEPA,))},
     "supervised": {"global": Group((_SUPERVISED,))},
     "padding_crop": {"global": Group((_PADDING_CROP,))},
 }
