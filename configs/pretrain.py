@@ -6,8 +6,8 @@ r"""Any method on any data with any model.
 The argument names entries of three tables, in any order: `method` (needed), `data` (default:
 fashion_mnist_10k) and `model` (default: alexnet, or vit_tiny for methods that need patches). An
 entry is a function that sets what differs from the defaults, and its docstring names the source.
-The data's entry is applied first, then the model's, then the method's. Those of puzzles and of
-methods with masked patches are in configs/recipes.
+The data's entry is applied first, then the model's, then the method's. Those of puzzles, of methods
+with masked patches, and of `moco` and `dino` for vision transformers are in configs/recipes.
 """
 
 import runpy
@@ -29,6 +29,7 @@ from ssljax.settings.recipe_parts import (
 )
 
 RECIPES = config_files.shipped() / "recipes"  # also for a copy of this file elsewhere
+FOR_VITS = runpy.run_path(str(RECIPES / "vision_transformers.py"))["RECIPES"]
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -129,6 +130,9 @@ def moco(config: ConfigDict) -> None:
     classifier with ResNet-18; there the learning rate is a cap on LARS's ratio. Above, CONFIG.md of
     the authors' code: 68.9 % by linear evaluation after 100 epochs, ResNet-50.
     """
+    if "patch" in config.model:
+        FOR_VITS["moco"](config)
+        return
     start_as_identity(config)
     if small(config):
         set_views(config, "byol")
@@ -256,6 +260,9 @@ def dino(config: ConfigDict) -> None:
     ResNet-18. Above, the command for ResNet-50 in the README of the authors' code. Their published
     ResNet-50 (75.3 % by linear evaluation) was trained for longer.
     """
+    if "patch" in config.model:
+        FOR_VITS["dino"](config)
+        return
     if small(config):
         set_views(config, "dino")
         config.method.prototypes, config.method.momentum = 128, 0.99
@@ -303,7 +310,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     },
 }
 DEFAULTS = {"data": "fashion_mnist_10k", "model": "alexnet"}
-NEED_PATCHES = ("mae", "ijepa")
+NEED_PATCHES = ("ibot", "ijepa", "mae")
 
 
 def get_config(choice: str = "") -> ConfigDict:

@@ -59,6 +59,9 @@ CONFIGS = STEPPED + ["methods.py"] + [
     for choice in (
         "method=mae", "method=mae,model=vit_small", "method=mae,model=vit_base,data=deep_fashion",
         "method=ijepa", "method=ijepa,model=vit_base,data=deep_fashion",
+        "method=ibot", "method=ibot,model=vit_small,data=deep_fashion",
+        "method=dino,model=vit_tiny", "method=dino,model=vit_small,data=deep_fashion",
+        "method=moco,model=vit_tiny", "method=moco,model=vit_small,data=deep_fashion",
         "method=jigsaw,model=vit_tiny", "method=classification,model=vit_small,data=deep_fashion",
     )
 ]  # fmt: skip

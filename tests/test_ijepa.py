@@ -16,8 +16,8 @@ from ssljax.models.torch import layouts
 from ssljax.runs.config import resolve
 from ssljax.runs.run import open_run
 from ssljax.settings.errors import InputError
-from ssljax.views.block_masks import draw_blocks, largest_block
 from ssljax.views.keys import record_keys
+from ssljax.views.multiblock import draw_blocks, largest_block
 from tests import references, ten_steps, tiny
 from tests.networks import timm_blocks
 from tests.test_backbones_equal_to_torchvision import FAST, nchw

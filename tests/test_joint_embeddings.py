@@ -200,6 +200,11 @@ HEADS = {
     ("moco", "projector"): lambda: [dense(4, 6, False), norm(6), RELU(), dense(6, 3, False),
                                     norm(3, False)],
     ("moco", "predictor"): lambda: [dense(4, 6, False), norm(6), RELU(), dense(6, 3, False)],
+    ("moco for ViTs", "projector"): lambda: [dense(4, 6, False), norm(6), RELU(),
+                                             dense(6, 6, False), norm(6), RELU(),
+                                             dense(6, 3, False), norm(3, False)],
+    ("moco for ViTs", "predictor"): lambda: [dense(4, 6, False), norm(6), RELU(),
+                                             dense(6, 3, False), norm(3, False)],
     ("moco_v2", "projector"): lambda: [dense(4, 6), RELU(), dense(6, 3)],
     ("byol", "projector"): lambda: [dense(4, 6), norm(6), RELU(), dense(6, 3, False)],
     ("byol", "predictor"): lambda: [dense(4, 6), norm(6), RELU(), dense(6, 3, False)],
@@ -219,8 +224,9 @@ HEADS = {
 @pytest.mark.parametrize(("name", "part"), HEADS)
 def test_heads_are_the_authors(name, part):
     sizes = {"hidden": 6, "projection": 3, "bottleneck": 3}
-    options = {key: value for key, value in sizes.items() if key in method_defaults(name)}
-    head = method(name, **options).heads()[part](batch_statistics=True)
+    for_vits = {"projector_layers": 3, "predictor_norm": True} if "ViTs" in name else {}
+    options = {key: sizes[key] for key in sizes if key in method_defaults(name.split()[0])}
+    head = method(name.split()[0], **options, **for_vits).heads()[part](batch_statistics=True)
     (x,) = arrays((8, 4))
     created = head.init(jax.random.key(0), x)
     params = jax.tree.map(  # scales and biases that are not 1 and 0
@@ -383,7 +389,7 @@ def test_batches_that_are_too_small_are_refused(name, options, batch, said):
     ("name", "views", "said"),
     [
         ("simclr", "mae_small", "mae_small does not have two views to compare"),
-        ("byol", "swav_one_channel", "local views, .* dino take; swav_small has none"),
+        ("byol", "swav_one_channel", "local views, .* dino and ibot take; swav_small has none"),
     ],
 )
 def test_views_that_do_not_suit_the_method_are_refused(name, views, said):

@@ -9,6 +9,7 @@ from ssljax.methods.barlow_twins import BarlowTwins
 from ssljax.methods.byol import BYOL
 from ssljax.methods.classification import Classification
 from ssljax.methods.dino import DINO
+from ssljax.methods.ibot import IBOT
 from ssljax.methods.ijepa import IJEPA
 from ssljax.methods.jigsaw import Jigsaw
 from ssljax.methods.jigsaw_permutations import JigsawPermutations
@@ -30,6 +31,7 @@ METHODS: dict[str, type[Method]] = {
     "classification": Classification,
     "dino": DINO,
     "ijepa": IJEPA,
+    "ibot": IBOT,
     "jigsaw": Jigsaw,
     "jigsaw_permutations": JigsawPermutations,
     "mae": MAE,

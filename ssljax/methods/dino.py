@@ -39,6 +39,9 @@ class DINO(PrototypeMethod):
     layers: int = option(3, "of the head: dense layers before the prototypes", at_least=1)
     bottleneck: int = option(256, "of the head: units before the prototypes", above=0)
     batch_norm: bool = option(False, "batch normalisation in the head")
+    norm_last_layer: bool = option(
+        True, "prototypes have length 1; otherwise their lengths are learned, as for ViT-S"
+    )
     momentum: float = option(
         0.996, "of the teacher at first; it rises to 1 along half a cosine", at_least=0, at_most=1
     )
@@ -57,7 +60,12 @@ class DINO(PrototypeMethod):
         sizes = (self.hidden,) * (self.layers - 1) + (self.bottleneck,)
         return {
             "projector": functools.partial(MLP, sizes=sizes, norm=self.batch_norm, gelu=True),
-            "prototypes": functools.partial(Prototypes, count=self.prototypes, normalize=True),
+            "prototypes": functools.partial(
+                Prototypes,
+                count=self.prototypes,
+                normalize=True,
+                learn_lengths=not self.norm_last_layer,
+            ),
         }
 
     def targets(self, net: Any, inputs: Tree) -> jax.Array:
@@ -76,9 +84,13 @@ class DINO(PrototypeMethod):
 
     def remember(self, outputs: Tree, context: Context) -> Tree:
         """Equation 4: the centre follows the mean of the teacher's scores."""
-        mean = collectives.mean(context.targets.mean(axis=(0, 1)))
+        return {"centre": self.moved(context.memory["centre"], context.targets)}
+
+    def moved(self, centre: jax.Array, scores: jax.Array) -> jax.Array:
+        """A centre, float32[K], after a step with scores float32[B, …, K] of this device."""
+        mean = collectives.mean(scores.mean(axis=tuple(range(scores.ndim - 1))))
         keep = self.centre_momentum
-        return {"centre": keep * context.memory["centre"] + (1 - keep) * mean}
+        return keep * centre + (1 - keep) * mean
 
     def loss(self, outputs: Tree, context: Context) -> jax.Array:
         """float32[B]: equation 3, the mean over all pairs of different views, in nats."""
@@ -89,10 +101,14 @@ class DINO(PrototypeMethod):
 
     def _of_teacher(self, context: Context) -> jax.Array:
         """The teacher's distribution, float32[B, 2, K]: centred and sharpened."""
-        first, last = self.first_teacher_temperature, self.teacher_temperature
-        share = jnp.clip(context.progress / max(self.temperature_warmup, 1e-9), 0, 1)
-        temperature = first + (last - first) * share
+        temperatures = (self.first_teacher_temperature, self.teacher_temperature)
+        temperature = self.warmed_up(*temperatures, context.progress)
         return jax.nn.softmax((context.targets - context.memory["centre"]) / temperature)
+
+    def warmed_up(self, first: float, last: float, progress: jax.Array) -> jax.Array:
+        """A temperature of the teacher, float32[], which rises from `first` to `last`."""
+        share = jnp.clip(progress / max(self.temperature_warmup, 1e-9), 0, 1)
+        return first + (last - first) * share
 
     def metrics(self, outputs: Tree, context: Context) -> Metrics:
         """The spread of the embeddings, and the entropies of the teacher's assignments."""

@@ -40,7 +40,7 @@ class JointEmbedding(ViewMethod):
             raise InputError(f"method.views: {self.views} does not have two views to compare")
         if len(groups) > 1 and not self.multi_crop:
             raise InputError(
-                f"method.views: {self.views} has local views, which only swav and dino take; "
+                f"method.views: {self.views} has local views, which only swav, dino and ibot take; "
                 f"{self.views.removesuffix(ONE_CHANNEL)}{SMALL} has none"
             )
 

@@ -21,8 +21,8 @@ from ssljax.methods.method import Batch, Context, Metrics, Tree
 from ssljax.models.predictor import Predictor
 from ssljax.settings.errors import InputError
 from ssljax.settings.options import option
-from ssljax.views.block_masks import draw_blocks, largest_block
 from ssljax.views.keys import MASK, fold_in
+from ssljax.views.multiblock import draw_blocks, largest_block
 
 _EPSILON = 1e-5  # added to the variance of a token
 

@@ -35,6 +35,8 @@ class MoCo(JointEmbedding):
     temperature: float = option(1.0, "divides the cosine similarities", above=0)
     hidden: int = option(4096, "of projector and predictor: hidden units", above=0, at_most=65536)
     projection: int = option(256, "of projector and predictor: outputs", above=0, at_most=65536)
+    projector_layers: int = option(2, "dense layers; 3 for ViTs", at_least=1)
+    predictor_norm: bool = option(False, "the predictor ends in a normalisation; so for ViTs")
     momentum: float = option(
         0.99, "of the teacher at first; it rises to 1 along half a cosine", at_least=0, at_most=1
     )
@@ -48,15 +50,22 @@ class MoCo(JointEmbedding):
     )
 
     def heads(self) -> dict[str, functools.partial[MLP]]:
-        """The authors' code for ResNets: without biases; the projector ends in a normalisation."""
-        make = functools.partial(
-            MLP, sizes=(self.hidden, self.projection), use_bias=False, output_bias=False
-        )
+        """The authors' code: without biases; the projector ends in a normalisation."""
+
+        def make(layers: int, norm: bool) -> functools.partial[MLP]:
+            return functools.partial(
+                MLP,
+                sizes=(self.hidden,) * (layers - 1) + (self.projection,),
+                use_bias=False,
+                output_bias=False,
+                output_norm=norm,
+                output_scale=False,
+                output_shift=False,
+            )
+
         return {
-            "projector": functools.partial(
-                make, output_norm=True, output_scale=False, output_shift=False
-            ),
-            "predictor": make,
+            "projector": make(self.projector_layers, True),
+            "predictor": make(2, self.predictor_norm),
         }
 
     def outputs(self, net: Any, inputs: Tree) -> Tree:

@@ -29,7 +29,7 @@ class PrototypeMethod(JointEmbedding):
         """The prototypes are not trained at first."""
         frozen = self.freeze_prototypes
         return (
-            ParameterGroup("prototypes", lambda epochs: (epochs >= frozen).astype(jnp.float32)),
+            ParameterGroup("*prototypes", lambda epochs: (epochs >= frozen).astype(jnp.float32)),
         )
 
     def outputs(self, net: Any, inputs: Tree) -> Tree:

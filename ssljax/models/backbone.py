@@ -104,6 +104,11 @@ class Backbone(Part):
         """
         raise NotImplementedError
 
+    @property
+    def token_channels(self) -> int:
+        """The number D of a token's channels; only if `patch_side` is not 0."""
+        raise NotImplementedError
+
     def layers(self, images: jax.Array, keys: jax.Array | None = None) -> dict[str, jax.Array]:
         """The outputs of all layers by name, the last of which is the backbone's output."""
         raise NotImplementedError

@@ -88,10 +88,12 @@ class Prototypes(Part):
       count: of the prototypes.
       normalize: divide the kernel by its norms when it is used. Otherwise the method keeps the
         norms at 1, see `Method.constrain`.
+      learn_lengths: with `normalize`, the directions are multiplied by learned lengths, 1 at first.
     """
 
     count: int = 0
     normalize: bool = False
+    learn_lengths: bool = False
 
     @nn.compact
     def __call__(self, embeddings: jax.Array) -> jax.Array:
@@ -104,7 +106,22 @@ class Prototypes(Part):
 
         kernel = self.param("kernel", directions, (embeddings.shape[-1], self.count))
         used = unit_columns(kernel) if self.normalize else kernel
+        if self.learn_lengths:
+            used *= self.param("lengths", nn.initializers.ones, (1, self.count))
         return jnp.matmul(embeddings.astype(jnp.float32), used, precision="highest")
+
+
+class MaskToken(Part):
+    """What a vision transformer sees in the place of masked patches; see `Backbone.tokens`.
+
+    It is 0 at first, as in the official code of iBOT.
+    """
+
+    @nn.compact
+    def __call__(self, channels: int) -> jax.Array:
+        """float32[channels]."""
+        token: jax.Array = self.param("token", nn.initializers.zeros, (1, channels))
+        return token[0]
 
 
 def unit_columns(kernel: jax.Array) -> jax.Array:

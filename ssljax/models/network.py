@@ -86,6 +86,11 @@ class Network(nn.Module):
         tokens = self._backbone.tokens(flat, keep, keys, masked, mask_token)
         return tokens.reshape(images.shape[0], *views, *tokens.shape[1:])
 
+    @property
+    def token_channels(self) -> int:
+        """The number of a token's channels, see `Backbone.token_channels`."""
+        return self._backbone.token_channels
+
     def layers(self, images: jax.Array) -> dict[str, jax.Array]:
         """The outputs of the backbone's layers by name, for float32[B, H, W, 3] images."""
         return self._backbone.layers(images)

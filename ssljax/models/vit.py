@@ -148,6 +148,11 @@ class ViT(Backbone):
         return whose.reshape(-1, rows, columns)
 
     @property
+    def token_channels(self) -> int:
+        """D."""
+        return self.channels_of(self.width)
+
+    @property
     def _prefix(self) -> int:
         return int(self.class_token)
 
@@ -168,7 +173,7 @@ class ViT(Backbone):
         masked: jax.Array | None = None,
         mask_token: jax.Array | None = None,
     ) -> Encoded:
-        channels, prefix = self.channels_of(self.width), self._prefix
+        channels, prefix = self.token_channels, self._prefix
         rows, columns = images.shape[1] // self.patch, images.shape[2] // self.patch
         table = self._table(rows, columns, channels).astype(self.dtype)
         patches, places = patchify(images, self.patch), table[:, prefix:]

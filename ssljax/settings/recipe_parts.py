@@ -56,6 +56,19 @@ def set_adamw(
     config.optimizer.decay_biases_and_norms = False
 
 
+def set_dinos_vit(config: ConfigDict, batch_size: int, epochs: int) -> None:
+    """DINO's settings for vision transformers, which are also iBOT's.
+
+    AdamW, whose weight decay rises from 0.04 to 0.4; the learning rate falls to 1e-6.
+    """
+    config.model.initializer, config.model.drop_path = "normal", 0.1
+    set_adamw(config, 5e-4, 0.04, batch_size, epochs)
+    config.optimizer.clip_norm = 3.0
+    config.schedule.warmup_epochs = 10
+    config.schedule.final = 1e-6 * 256 / (5e-4 * batch_size)
+    config.schedule.weight_decay, config.schedule.final_weight_decay = "cosine", 0.4
+
+
 def set_steps(config: ConfigDict, every_epochs: int, warmup_epochs: float) -> None:
     """A tenth of the learning rate after each of so many epochs."""
     config.schedule.name, config.schedule.every_epochs = "step", every_epochs

@@ -1,59 +1,61 @@
-"""Random rectangles of patches."""
+"""Random masks of patches that consist of rectangular blocks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
+_ATTEMPTS = 10  # to place a block, before the mask stays as it is
+_LEAST_ASPECT = 0.3  # height / width of a block; the largest is 1 / 0.3
 
-def draw_blocks(
-    keys: jax.Array, count: int, side: int, scales: Sequence[float], ratios: Sequence[float]
-) -> jax.Array:
-    """Draws blocks for each record: their sizes first, then places where they fit.
 
-    A block of the area a = ⌊side² · scale⌋ and the aspect ratio r has round(√(a r)) rows and
-    round(√(a / r)) columns, at least one and at most `side`.
+def block_mask(key: jax.Array, ratio: jax.Array, side: int) -> jax.Array:
+    """Masks blocks until a share of the patches is masked, or no further block is found.
 
-    Source: Assran et al. (2023), "Self-Supervised Learning from Images with a Joint-Embedding
-    Predictive Architecture", section 3, and the official code.
+    A block has a random place, area and aspect ratio. At first it covers a ninth of the image at
+    least. It never masks more patches than are left to mask.
+
+    Source: Bao et al. (2022), "BEiT: BERT Pre-Training of Image Transformers", algorithm 1, with
+    the constants of the official code of Zhou et al. (2022), "iBOT".
 
     Args:
-      keys: key[B].
-      count: M, blocks for each record.
+      key: key[].
+      ratio: float32[], the share of the patches to mask; with 0 none is masked.
       side: S, of the square grid of patches.
-      scales: the least and the largest share of the grid, between which scales are uniform.
-      ratios: the least and the largest aspect ratio, height to width; uniform, too.
 
     Returns:
-      bool[B, M, S²], the patches in each block, row by row.
+      bool[S²], row by row.
     """
-    numbers = jax.vmap(lambda key: jax.random.uniform(key, (4, count)))(keys)
-    scale, ratio, row, column = jnp.moveaxis(numbers, 1, 0)
-    area = jnp.floor(side**2 * (scales[0] + scale * (scales[1] - scales[0])))
-    ratio = ratios[0] + ratio * (ratios[1] - ratios[0])
+    places = jnp.arange(side)
+    least_area = (side // 3) ** 2
+    wanted = ratio * side**2
 
-    def inside(length: jax.Array, number: jax.Array) -> jax.Array:
-        """bool[B, M, S]: the rows or the columns of a block."""
-        length = jnp.clip(jnp.round(length), 1, side)[..., None]
-        first = jnp.floor(number[..., None] * (side - length + 1))
-        return (jnp.arange(side) >= first) & (jnp.arange(side) < first + length)
+    def unfinished(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        mask, _, failures = state
+        return (mask.sum() < wanted) & (failures < _ATTEMPTS)
 
-    rows, columns = inside(jnp.sqrt(area * ratio), row), inside(jnp.sqrt(area / ratio), column)
-    return (rows[..., :, None] & columns[..., None, :]).reshape(-1, count, side**2)
+    def attempt(
+        state: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        mask, number, failures = state
+        draws = jax.random.uniform(jax.random.fold_in(key, number), (4,))
+        missing = wanted - mask.sum()
+        area = least_area + draws[0] * (missing - least_area)
+        aspect = jnp.exp((1 - 2 * draws[1]) * math.log(_LEAST_ASPECT))
+        height, width = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
+        top, left = (
+            jnp.floor(draw * (side - length + 1))
+            for draw, length in ((draws[2], height), (draws[3], width))
+        )
+        rows = (places >= top) & (places < top + height)
+        columns = (places >= left) & (places < left + width)
+        block = rows[:, None] & columns
+        new = jnp.sum(block & ~mask)
+        fits = (height < side) & (width < side) & (new > 0) & (new <= missing)
+        return mask | (block & fits), number + 1, jnp.where(fits, 0, failures + 1)
 
-
-def largest_block(side: int, scales: Sequence[float], ratios: Sequence[float]) -> int:
-    """The most patches that a block of `draw_blocks` can have."""
-    area = max(1, math.floor(side**2 * scales[1]))
-    largest = 1
-    for rows in range(1, side + 1):
-        # The ratios with so many rows; with the least of them, there are the most columns.
-        least = max(ratios[0], (rows - 0.5) ** 2 / area if rows > 1 else 0)
-        most = min(ratios[1], (rows + 0.5) ** 2 / area if rows < side else math.inf)
-        if least <= most:
-            columns = min(side, max(1, math.floor(math.sqrt(area / least) + 0.5)))
-            largest = max(largest, rows * columns)
-    return largest
+    start = (jnp.zeros((side, side), bool), jnp.zeros((), int), jnp.zeros((), int))
+    mask, _, _ = jax.lax.while_loop(unfinished, attempt, start)
+    return mask.reshape(-1)

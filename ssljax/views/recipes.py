@@ -88,6 +88,8 @@ _BYOL = (
 # Chen, Xie and He (2021), "An Empirical Study of Training Self-Supervised Vision Transformers", and
 # the commands for ResNet-50 in CONFIG.md of the official code: BYOL's views, other crops.
 _MOCO_V3 = tuple(dataclasses.replace(view, crop=(0.2, 1.0), bicubic=False) for view in _BYOL)
+# Its commands for ViTs.
+_MOCO_V3_VIT = tuple(dataclasses.replace(view, bicubic=False) for view in _BYOL)
 
 # Caron et al. (2020), "Unsupervised Learning of Visual Features by Contrasting Cluster
 # Assignments", section 4.1 and the official code.
@@ -101,6 +103,11 @@ _DINO_LOCAL = dataclasses.replace(_BYOL[0], crop=(0.05, 0.4), blur=0.5)
 # Its README: for ResNet-50, and for training without local views.
 _DINO_RESNET = tuple(dataclasses.replace(view, crop=(0.14, 1.0)) for view in _BYOL)
 _DINO_RESNET_LOCAL = dataclasses.replace(_DINO_LOCAL, crop=(0.05, 0.14))
+
+# Zhou et al. (2022), "iBOT: Image BERT Pre-Training with Online Tokenizer", and the README of the
+# official code: DINO's views, other crops.
+_IBOT = tuple(dataclasses.replace(view, crop=(0.25, 1.0)) for view in _DINO)
+_IBOT_LOCAL = dataclasses.replace(_DINO_LOCAL, crop=(0.05, 0.25))
 
 # He et al. (2022), "Masked Autoencoders Are Scalable Vision Learners", section 4 and the official
 # code: no colours.
@@ -121,6 +128,7 @@ _RECIPES: dict[str, Recipe] = {
     "simclr": {"global": Group((_SIMCLR, _SIMCLR))},
     "moco_v2": {"global": Group((_MOCO_V2, _MOCO_V2))},
     "moco_v3": {"global": Group(_MOCO_V3)},
+    "moco_v3_vit": {"global": Group(_MOCO_V3_VIT)},
     "byol": {"global": Group(_BYOL)},
     # Bardes et al. (2022), "VICReg", appendix C.1, and the official code: BYOL's two views.
     "vicreg": {"global": Group(_BYOL)},
@@ -130,6 +138,7 @@ _RECIPES: dict[str, Recipe] = {
         "global": Group(_DINO_RESNET),
         "local": Group((_DINO_RESNET_LOCAL,) * 8, _SMALL_LOCAL),
     },
+    "ibot": {"global": Group(_IBOT), "local": Group((_IBOT_LOCAL,) * 10, _SMALL_LOCAL)},
     "mae": {"global": Group((_MAE,))},
     "ijepa": {"global": Group((_IJEPA,))},
     "supervised": {"global": Group((_SUPERVISED,))},
@@ -141,6 +150,7 @@ _SMALL_RECIPES: dict[str, Recipe] = {
     "swav": {"global": Group((_SWAV,) * 2)},
     "dino": {"global": Group(_DINO_RESNET)},
     "dino_resnet": {"global": Group(_DINO_RESNET)},
+    "ibot": {"global": Group(_DINO_RESNET)},
 }
 
 # SimCLR's colours at the strength 0.5 that its authors use for CIFAR-10 (appendix B.9). Recipes
