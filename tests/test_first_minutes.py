@@ -23,6 +23,7 @@ FIRST, SECOND = ("Quick start", "Train, continue, evaluate"), ("Methods",)
 TINY = {
     "epochs": "1", "batch_size": "8", "model.width": "0.0625", "data.train_split": "images[:128]",
     "data.validation_split": "images[128:192]", "data.test_split": "images[192:256]",
+    "probes.map_images": "0",
 }  # fmt: skip
 
 
