@@ -30,8 +30,10 @@ OPTIONS = {
              "freeze_prototypes": 0.5, "momentum": 0.9, "temperature_warmup": 0.5,
              "batch_norm": True},
     "ibot": {"views": "ibot_small_one_channel", "prototypes": 12, "hidden": 16, "bottleneck": 8,
-             "freeze_prototypes": 0.5, "momentum": 0.9, "temperature_warmup": 0.5,
-             "batch_norm": True, "shared_head": False, "norm_last_layer": False},
+             "freeze_prototypes": 0.5, "momentum": 0.99, "centre_momentum": 0.5,
+             "temperature_warmup": 0.5, "first_teacher_temperature": 0.08,
+             "teacher_temperature": 0.1, "first_teacher_patch_temperature": 0.08,
+             "teacher_patch_temperature": 0.1, "shared_head": False, "norm_last_layer": False},
     "mae": {"views": "mae_small_one_channel", "decoder_embed_dim": 16, "decoder_depth": 1,
             "decoder_num_heads": 2},
 }  # fmt: skip
