@@ -160,7 +160,7 @@ def test_ten_steps_are_those_of_lightlys_modules(data_dir):
     """PyTorch computes in float64."""
     run = ten_steps.make_run("mae", data_dir, learning_rate=0.01)
     assert run.config.model.positions == "learned"  # so that they are trained, too
-    first, losses, last, seen = ten_steps.take(run)
+    first, losses, last, seen, _ = ten_steps.take(run)
     theirs = Autoencoder().load(first.params)
     trained = [parameter for parameter in theirs.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9, weight_decay=1e-3)
