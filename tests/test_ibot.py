@@ -186,9 +186,8 @@ def cross_entropy(teacher, centre, temperature, student):
 def test_ten_steps_are_those_of_a_plain_loop(data_dir):
     """PyTorch computes in float64."""
     run = ten_steps.make_run(
-        "ibot", data_dir, learning_rate=0.01, batch_norm=False, freeze_prototypes=0.0,
-        teacher_temperature=0.1, first_teacher_temperature=0.1, teacher_patch_temperature=0.15,
-        first_teacher_patch_temperature=0.15,
+        "ibot", data_dir, learning_rate=0.01, freeze_prototypes=0.0, momentum=0.9,
+        temperature_warmup=0.0, teacher_patch_temperature=0.15,
     )  # fmt: skip
     first, losses, last, seen, _ = ten_steps.take(run)
     student, teacher = Network(first.params), Network(first.params)
@@ -212,10 +211,9 @@ def test_ten_steps_are_those_of_a_plain_loop(data_dir):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        centre = 0.9 * centre + 0.1 * torch.stack([t[0] for t in targets]).mean(dim=(0, 1))
-        patch_centre = 0.9 * patch_centre + 0.1 * torch.stack([t[1] for t in targets]).mean(
-            dim=(0, 1, 2)
-        )
+        scores, patch_scores = (torch.stack(each) for each in zip(*targets, strict=True))
+        centre = 0.5 * centre + 0.5 * scores.mean(dim=(0, 1))
+        patch_centre = 0.5 * patch_centre + 0.5 * patch_scores.mean(dim=(0, 1, 2))
         keep = 1 - 0.1 * (np.cos(np.pi * step / total) + 1) / 2
         with torch.no_grad():
             for old, new in zip(teacher.parameters(), student.parameters(), strict=True):

@@ -107,8 +107,9 @@ class DINO(PrototypeMethod):
 
     def warmed_up(self, first: float, last: float, progress: jax.Array) -> jax.Array:
         """A temperature of the teacher, float32[], which rises from `first` to `last`."""
-        share = jnp.clip(progress / max(self.temperature_warmup, 1e-9), 0, 1)
-        return first + (last - first) * share
+        if not self.temperature_warmup:
+            return jnp.asarray(last)
+        return first + (last - first) * jnp.clip(progress / self.temperature_warmup, 0, 1)
 
     def metrics(self, outputs: Tree, context: Context) -> Metrics:
         """The spread of the embeddings, and the entropies of the teacher's assignments."""
