@@ -29,8 +29,8 @@ OURS = sorted(
     ("pretext", "size"),
     [
         ("simclr", 64),
-        pytest.param("swav", 150, id="local views of 64 px"),
-        pytest.param("jigsaw_permutations", 255, id="tiles of 64 px"),
+        pytest.param("swav", 150, id="local views of 64 px", marks=pytest.mark.slow),
+        pytest.param("jigsaw_permutations", 255, id="tiles of 64 px", marks=pytest.mark.slow),
     ],
 )
 def test_a_method_with_random_and_imagenet_weights_beside_it(tmp_path, pretext, size):

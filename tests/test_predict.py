@@ -19,7 +19,7 @@ from ssljax.data.sets.fashion_mnist_10k import FashionMnist10k
 from ssljax.evaluate import evaluate
 from ssljax.predict import predictions
 from ssljax.runs.checkpoints import BEST, Checkpoints
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import Diverged, InputError
 from tests.test_command_line import run
 
 
@@ -102,7 +102,7 @@ def test_weights_that_are_not_finite_give_no_answer(classification_run, folder, 
     checkpoints.close()
     with pytest.raises(InputError, match="outputs of the best checkpoint, step .* not finite"):
         load_run(tmp_path / "run").classify(folder / "a.png")
-    with pytest.raises(InputError, match="loss of the best checkpoint, step .* is nan"):
+    with pytest.raises(Diverged, match="loss of the best checkpoint, step .* is nan"):
         evaluate(tmp_path / "run")
 
 

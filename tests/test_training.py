@@ -21,6 +21,7 @@ def test_the_run_folder_tells_what_was_run(pretext_run):
     assert (config["model"]["dtype"], config["cpu_devices"]) == ("float32", 4)
     assert config["method"] == {
         "name": "jigsaw", "grid": 2, "tile": 32, "gap": 2, "normalize_tiles": False,
+        "shortcuts": False,
     }  # fmt: skip
     assert config["optimizer"]["b2"] == 0.999
     (start,) = json.loads((pretext_run / "environment.json").read_text())
