@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     config.classification = _on_fashion_mnist(ssljax.train_config("classification", "alexnet"))
     config.classification.data.train_split = "images[60%:70%]"
     config.classification.epochs = 20
+    config.classification.probes.map_images = 0  # the page of the study has the puzzle's map
     config.arms.random = ssljax.arm_config("random")
     config.arms.jigsaw = ssljax.arm_config("jigsaw", init_layers="backbone/conv*")
     return config

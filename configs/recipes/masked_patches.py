@@ -34,9 +34,9 @@ def ijepa(config: ConfigDict) -> None:
     """I-JEPA (Assran et al., 2023).
 
     Above 64 px, the authors' config for ViT-H/14, 300 epochs; they publish none for smaller
-    networks. The predictor has 6 blocks and half of the backbone's channels, as theirs for ViT-B.
-    The paper reports 72.9 % by linear evaluation with ViT-B/16 after 600 epochs. Up to 64 px, no
-    recipe is published: the same with batches of 256, as long as the one of `mae`.
+    networks, and no accuracy beside it. The predictor has 6 blocks and half of the backbone's
+    channels. Up to 64 px, no recipe is published: the same with batches of 256, as long as the one
+    of `mae`.
     """
     set_views(config, "ijepa")
     model = model_class(config.model.name)

@@ -24,9 +24,8 @@ def mix(
 
     Mixup takes λ of an image and 1 - λ of its partner (Zhang et al., 2018, "mixup: Beyond Empirical
     Risk Minimization"). CutMix takes a rectangle of the partner, whose share of the area is about
-    1 - λ, as far as it is inside of the image (Yun et al., 2019, "CutMix", section 3.1). λ has the
-    distribution Beta(α, α). If both are used, each pair is mixed by one of them, with equal
-    probabilities, as in timm.
+    1 - λ, as far as it is inside of the image (Yun et al., 2019, "CutMix", section 3.1). λ is drawn
+    from Beta(α, α). If both are enabled, each pair uses one of the two at random, as in timm.
 
     Args:
       images: float32[B, H, W, C]; B is even.

@@ -50,7 +50,7 @@ def largest_block(side: int, scales: Sequence[float], ratios: Sequence[float]) -
     area = max(1, math.floor(side**2 * scales[1]))
     largest = 1
     for rows in range(1, side + 1):
-        # The ratios with so many rows; with the least of them, there are the most columns.
+        # Of the ratios that give this number of rows, the smallest one gives the most columns.
         least = max(ratios[0], (rows - 0.5) ** 2 / area if rows > 1 else 0)
         most = min(ratios[1], (rows + 0.5) ** 2 / area if rows < side else math.inf)
         if least <= most:
