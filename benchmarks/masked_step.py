@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import contenders
+from benchmarks.repeated_steps import repeated
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -56,8 +57,6 @@ def _config(method: str, model: str, size: int) -> ConfigDict:
 
 
 def _work(config: ConfigDict, batch: int, steps: int) -> contenders.Work:
-    import jax
-
     from ssljax.devices import cpu
     from ssljax.runs.config import complete, cpu_devices, resolve
     from ssljax.runs.run import make_run
@@ -67,20 +66,8 @@ def _work(config: ConfigDict, batch: int, steps: int) -> contenders.Work:
     cpu.split(cpu_devices(complete(config)))
     run = make_run(resolve(config), tuple(map(str, range(CLASSES))))
     run_step = make_run_step(run, _STEPS_PER_EPOCH)
-    parallelism, step = run_step.parallelism, run_step.train_step
-    state = run_step.new_state()
-    data = parallelism.put(_batch(batch, run.method.delivered_size))
-
-    def work() -> int:
-        nonlocal state
-        for _ in range(steps):
-            state, sums = step(state, data)
-            if parallelism.serial:
-                jax.block_until_ready(sums)
-        jax.block_until_ready(state)
-        return steps * batch
-
-    return work
+    data = run_step.parallelism.put(_batch(batch, run.method.delivered_size))
+    return repeated(run_step, data, steps, batch)
 
 
 def _batch(batch: int, side: int) -> dict[str, np.ndarray]:

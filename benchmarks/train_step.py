@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import contenders
+from benchmarks.repeated_steps import repeated
 from ssljax.roofline.chips import CHIPS
 
 if TYPE_CHECKING:
@@ -88,20 +89,7 @@ def on_devices(devices: int, batch: int, dtype: str, steps: int, width: float) -
         raise SystemExit(f"{devices} devices are needed, but there are {len(found)}")
     run = make_run(resolve(config), class_names=())
     run_step = make_run_step(run, _STEPS_PER_EPOCH, found[: devices or None])
-    parallelism, step = run_step.parallelism, run_step.train_step
-    state = jax.jit(run_step.initial_state, out_shardings=parallelism.replicated())()
-    data = parallelism.put(_batch(batch))
-
-    def work() -> int:
-        nonlocal state
-        for _ in range(steps):
-            state, sums = step(state, data)
-            if parallelism.serial:
-                jax.block_until_ready(sums)
-        jax.block_until_ready(state)
-        return steps * batch
-
-    return work
+    return repeated(run_step, run_step.parallelism.put(_batch(batch)), steps, batch)
 
 
 def _batch(batch: int) -> dict[str, np.ndarray]:

@@ -22,7 +22,6 @@ def run(*arguments):
     ).stdout  # fmt: skip
 
 
-@pytest.mark.slow
 def test_the_step_is_compared_with_pytorchs(tmp_path):
     table = run(
         "benchmarks.train_step", "--batch=16", "--width=0.02", "--steps=1", "--rounds=2",
@@ -34,7 +33,6 @@ def test_the_step_is_compared_with_pytorchs(tmp_path):
     assert "| ssljax | 1.00 (1.00–1.00) |" in table
 
 
-@pytest.mark.slow
 def test_a_masked_step_is_measured():
     table = run(
         "benchmarks.masked_step", "--batch=4", "--size=8", "--steps=1", "--rounds=1",
@@ -55,7 +53,6 @@ def test_the_input_pipelines_read_every_photograph(tmp_path):
     assert "| batch |" in pieces
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("sklearn"), reason="needs the extra `reference`")
 def test_probes_are_compared_with_scikit_learns():
     table = run("benchmarks.probes", "--images=500", "--rounds=1")

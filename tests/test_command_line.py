@@ -165,7 +165,7 @@ def test_from_deep_fashions_folder_to_a_prediction(tmp_path):
 
     settings = [
         f"--config.data.data_dir={tmp_path / 'tfds'}", "--config.epochs=1", "--config.batch_size=8",
-        "--config.model.width=0.25",
+        "--config.model.width=0.25", "--config.probes.map_images=0",
     ]  # fmt: skip
     pretext, downstream = tmp_path / "pretext", tmp_path / "downstream"
     run("train", "--config=configs/jigsaw.py:3x3", f"--workdir={pretext}", *settings)

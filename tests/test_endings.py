@@ -109,7 +109,6 @@ def test_a_closed_terminal_saves_a_checkpoint(data_dir, tmp_path):
     assert SavedCheckpoints(tmp_path).step("latest") > rows[-1]["step"]
 
 
-@pytest.mark.slow
 def test_sigterm_is_answered_while_the_reader_processes_are_stopped(data_dir, tmp_path):
     arguments = [*kills.command(tmp_path, data_dir, epochs=10_000), "--config.data.workers=2"]
     process = start(arguments)

@@ -88,7 +88,6 @@ def test_settings_that_failed_are_not_chosen(config):
     assert choose(config, {"d": [failure]}) is None
 
 
-@pytest.mark.slow
 def test_exit_code_and_last_line_say_that_a_run_failed(data_dir, tmp_path):
     (tmp_path / "failing.py").write_text(
         "from ssljax import arm_config\n"
@@ -118,7 +117,6 @@ def test_a_study_without_any_finished_arm_ends_with_one_line(config, tmp_path):
         study.study(config, tmp_path)
 
 
-@pytest.mark.slow
 def test_a_study_says_which_process_it_waits_for(data_dir, tmp_path):
     claim = tmp_path / "study/seed-0/.pretext-puzzle.lock"
     holder = subprocess.Popen(

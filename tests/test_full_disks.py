@@ -87,7 +87,6 @@ def test_a_full_disk_between_checkpoints_ends_the_run(make_config, small_disk, t
     assert same(run, tmp_path / "undisturbed")
 
 
-@pytest.mark.slow
 def test_a_metrics_file_that_cannot_grow_loses_no_row(data_dir, tmp_path):
     """The run ends with a checkpoint of this step, and goes on to the same end."""
     arguments = {}

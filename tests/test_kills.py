@@ -7,14 +7,11 @@ import random
 import signal
 import subprocess
 
-import pytest
-
 from tests import kills
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT
 
 
-@pytest.mark.slow
 def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
     """Ctrl-C, SIGTERM and SIGKILL at random moments; the same command goes on each time."""
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"

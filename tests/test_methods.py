@@ -68,9 +68,8 @@ def references(small):
 
 @pytest.mark.parametrize(
     ("method", "mode", "count"),
-    [(method, "jit", 4) for method in ALL]
-    + [(method, "pmap", 2) for method in ONE_OF_EACH_KIND]
-    + [pytest.param(method, "jit", 2, marks=pytest.mark.slow) for method in ONE_OF_EACH_KIND],
+    [(method, "jit", count) for method in ALL for count in (2, 4)]
+    + [(method, "pmap", 2) for method in ONE_OF_EACH_KIND],
 )
 def test_devices_compute_together_what_one_does(small, references, method, mode, count):
     expected = references(method)
@@ -78,17 +77,7 @@ def test_devices_compute_together_what_one_does(small, references, method, mode,
     assert_same(run_sgd(small(method), mode, count), expected)
 
 
-@pytest.mark.parametrize(
-    "methods",
-    [
-        pytest.param(ONE_OF_EACH_KIND, id="one of each kind"),
-        pytest.param(
-            [name for name in ALL if name not in ONE_OF_EACH_KIND],
-            id="others", marks=pytest.mark.slow,
-        ),
-    ],
-)  # fmt: skip
-def test_two_processes_of_two_devices(references, data_dir, tmp_path, methods):
+def test_two_processes_of_two_devices(references, data_dir, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
@@ -96,7 +85,7 @@ def test_two_processes_of_two_devices(references, data_dir, tmp_path, methods):
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.plain_sgd", str(index), "2", port, data_dir,
-             str(tmp_path), *methods],
+             str(tmp_path), *ALL],
             cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True,
         )
         for index in range(2)
@@ -104,7 +93,7 @@ def test_two_processes_of_two_devices(references, data_dir, tmp_path, methods):
     for process in processes:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-    for method in methods:
+    for method in ALL:
         results = [dict(np.load(tmp_path / f"{method}-{index}.npz")) for index in range(2)]
         names = [name for name in results[0] if name.startswith("outputs")]
         whole = {name: np.concatenate([got[name] for got in results]) for name in names}
@@ -217,12 +206,7 @@ def test_the_teacher_follows_and_keeps_its_own_statistics(small):
 
 @pytest.mark.parametrize(
     "method",
-    [
-        pytest.param(
-            name, marks=pytest.mark.quick if name in ONE_OF_EACH_KIND else pytest.mark.slow
-        )
-        for name in ALL
-    ],
+    [pytest.param(name, marks=[pytest.mark.quick] * (name in ONE_OF_EACH_KIND)) for name in ALL],
 )
 def test_the_loss_falls_on_real_images_and_a_run_that_resumes_equals_one_that_did_not_stop(
     small, tmp_path, method
@@ -243,10 +227,7 @@ def test_the_loss_falls_on_real_images_and_a_run_that_resumes_equals_one_that_di
     assert same(tmp_path / "twice", tmp_path / "once")
 
 
-@pytest.mark.parametrize(
-    "method",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name not in ONE_OF_EACH_KIND)) for name in ALL],
-)
+@pytest.mark.parametrize("method", ALL)
 def test_bfloat16_computes_roughly_the_same(small, method):
     outputs, state = [], None
     for dtype in ("float32", "bfloat16"):

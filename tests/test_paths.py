@@ -96,7 +96,6 @@ def test_a_folder_in_a_bucket_must_not_be_a_pattern():
         storage.path("gs://bucket/run[1]", "--workdir")
 
 
-@pytest.mark.slow
 def test_all_commands_in_a_folder_of_any_name(tmp_path):
     """Its runs, data, images and weights, also relative to it."""
     folder = tmp_path / ALL

@@ -163,7 +163,6 @@ def test_going_on_with_fewer_epochs_is_refused(make_config, pretext_run):
         train(config, pretext_run)
 
 
-@pytest.mark.slow
 def test_training_goes_on_while_the_best_checkpoint_is_written(make_config, tmp_path, monkeypatch):
     """And the next latest one waits for it, because its weights are gone by then."""
     config = make_config("classification,small_net")
