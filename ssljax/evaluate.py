@@ -55,7 +55,7 @@ def evaluate(
 
     from ssljax.devices import processes
     from ssljax.devices.parallelism import own_rows
-    from ssljax.probes.accuracy import packed
+    from ssljax.files.packed_bits import packed
     from ssljax.runs.contamination import check_apart
     from ssljax.runs.trained_model import load_run
     from ssljax.training.metrics import MetricSums

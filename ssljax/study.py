@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import shlex
 import sys
@@ -17,7 +16,7 @@ from ssljax.runs.config_flags import ConfigCommand
 from ssljax.runs.lock import Busy, lock
 from ssljax.settings.command_line import no_arguments
 from ssljax.settings.errors import InputError, TrainingFailed
-from ssljax.settings.messages import show
+from ssljax.settings.messages import say, show
 from ssljax.settings.option_help import Fields
 
 if TYPE_CHECKING:
@@ -162,7 +161,7 @@ def _run_and_probe(planned: PlannedRun) -> Outcome:
     outcome = _run(planned.config, planned.folder)
     if planned.probing is None:
         return outcome
-    step, seed = outcome.test["step"], planned.config.seed
+    step, seed = outcome.test.step, planned.config.seed
     rows = probing.finish(planned.probing, probe, planned.folder, step, seed)
     return dataclasses.replace(outcome, probes=rows)
 
@@ -170,21 +169,23 @@ def _run_and_probe(planned: PlannedRun) -> Outcome:
 def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
     """Trains and evaluates one run, as far as that is not done yet."""
     from ssljax.evaluate import evaluate, result_path, save
+    from ssljax.runs import saved_evaluations
     from ssljax.runs.metrics_log import read_metrics
     from ssljax.runs.saved_checkpoints import SavedCheckpoints
-    from ssljax.studies.outcomes import Outcome
+    from ssljax.studies.outcomes import Outcome, checked
     from ssljax.train import train
 
     method = train(config, folder).method
     _, step = SavedCheckpoints(folder).find(method.hand_over)
     done = result_path(folder, config.data.test_split, step)
-    test = json.loads(done.read_text()) if done.exists() else {}
-    if "standard_error" not in test or ("confusion" in test and "hits" not in test):
-        # Earlier versions did not compute these.
-        test = evaluate(folder)
-        save(test, folder)
     rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
-    return Outcome(folder, test, rows)
+    if done.exists():
+        try:
+            return checked(Outcome(folder, saved_evaluations.read(done), rows))
+        except InputError as error:
+            say(f"{error}; it is evaluated again")
+    save(evaluate(folder), folder)
+    return checked(Outcome(folder, saved_evaluations.read(done), rows))
 
 
 def _write(

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from ssljax import arm_config, setting_config, study
-from ssljax.probes.accuracy import packed
+from ssljax.files.packed_bits import packed
 from ssljax.report import feature_sample, study_page, what_features_see
 from ssljax.report.thumbnails import Sheet, Thumbnail
+from ssljax.runs.saved_evaluations import SavedEvaluation
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
 from ssljax.studies import outcomes, results
@@ -45,11 +46,10 @@ def outcome(folder):
         {"epoch": epoch, **metrics, **{f"train_{name}": 1.0 for name in metrics}}
         for epoch in (1, 2)
     ]
-    test = {
-        "metrics": metrics, "standard_error": metrics, "chance": metrics, "examples": 4,
-        "class_names": [HOSTILE, f"{HOSTILE}2"], "confusion": [[1, 1], [0, 2]],
-        "hits": packed(np.array([True, False, True, True])),
-    }  # fmt: skip
+    test = SavedEvaluation(
+        HOSTILE, HOSTILE, "best", 1, 4, metrics, metrics, metrics, [HOSTILE, f"{HOSTILE}2"],
+        confusion=[[1, 1], [0, 2]], hits=packed(np.array([True, False, True, True])),
+    )  # fmt: skip
     (folder / "environment.json").write_text(json.dumps([{"command": HOSTILE}]))
     return outcomes.Outcome(folder, test, rows)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax.devices.parallelism import place
-from ssljax.files import storage
+from ssljax.files import storage, untrusted
 from ssljax.methods import method_class
 from ssljax.models import paths, positions
 from ssljax.models.torch import layouts, state_dict_files
@@ -36,6 +36,13 @@ class Source:
     params: dict[str, Any]
     stats: dict[str, Any]
     origin: str
+
+
+class _Report(msgspec.Struct):
+    """What is needed of init.json, see `transfer`."""
+
+    fingerprint: str
+    origin: str = msgspec.field(name="from")
 
 
 def load_source(config: ConfigDict) -> Source:
@@ -178,17 +185,13 @@ def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
       InputError: it was started from something else.
     """
     try:
-        report = json.loads((workdir / "init.json").read_text())
-        if not isinstance(report["from"], str) or not isinstance(report["fingerprint"], str):
-            raise TypeError("from and fingerprint must be strings")
+        report = untrusted.read_json(workdir / "init.json", _Report, "repair it")
     except FileNotFoundError:
         report = None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{workdir / 'init.json'} is damaged: {error}") from error
     if not config.init_from and report is None:
         return
     if report is None or not config.init_from:
-        was = "random weights" if report is None else report["from"]
+        was = "random weights" if report is None else report.origin
         raise InputError(
             f"--workdir: {workdir} was started from {was}, not from "
             f"{config.init_from or 'random weights'}; name another folder"
@@ -196,9 +199,9 @@ def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
     if not storage.path(config.init_from, "init_from").exists():
         return  # it is not needed any more
     source = load_source(config)
-    if fingerprint(source, config.init_layers) != report["fingerprint"]:
+    if fingerprint(source, config.init_layers) != report.fingerprint:
         raise InputError(
-            f"--workdir: {workdir} was started from {report['from']}, and {source.origin} holds "
+            f"--workdir: {workdir} was started from {report.origin}, and {source.origin} holds "
             "other weights; name another folder, or remove this one to train it again"
         )
 
