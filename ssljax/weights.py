@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -13,14 +12,21 @@ from ml_collections import ConfigDict
 from ssljax.files import storage
 from ssljax.settings.command_line import Command
 from ssljax.settings.errors import InputError
-from ssljax.settings.messages import show
+from ssljax.settings.messages import say, show
 
 if TYPE_CHECKING:
     from ssljax.models.torch.description import Description
+    from ssljax.models.torch.layouts import TorchWeights
+
+
+_LONGEST_NAMES = 2**24  # bytes of a file with class names
 
 
 def import_weights(
-    source: str | pathlib.Path, workdir: str | pathlib.Path, given: Description | None = None
+    source: str | pathlib.Path,
+    workdir: str | pathlib.Path,
+    given: Description | None = None,
+    init_part: str = "student",
 ) -> Description:
     """Turns weights into a run folder, which can be evaluated, started from and exported again.
 
@@ -33,6 +39,7 @@ def import_weights(
       workdir: the folder; it must not hold a run yet.
       given: how images are prepared, and the classes; it is added to what the source says, and
         comes before it.
+      init_part: which network of a checkpoint that has two: `student` or `teacher`.
 
     Returns:
       What the source says and what was given. Classes without names are numbered.
@@ -68,11 +75,15 @@ def import_weights(
         folder.is_dir() and {path.name for path in folder.iterdir()} <= {".lock"}
     ):
         raise InputError(f"{folder} exists already; name a new folder")
-    found = layouts.read_file(file)
+    found = layouts.read_file(file, init_part)
+    if found.title:
+        say(f"{file} is a checkpoint of {found.title}")
+    if found.left_out:
+        say(f"left out: {found.left_out}")
     params, stats = found.weights
     step, epoch = (description.step or 0, description.epoch or 0) if config else (0, 0)
     if config is None:
-        config = _config(description, found.model)
+        config = _config(description, found)
     else:
         _describe(config, given)
     names: tuple[str, ...] = ()
@@ -152,7 +163,7 @@ def export_weights(
         Description(step=model.step, epoch=epoch if isinstance(epoch, int | float) else None)
     )
     tensors = layout.write(model.params, model.parts["stats"])
-    if path.suffix not in state_dict_files.SUFFIXES:
+    if not state_dict_files.is_named_so(path):
         card = model_card.render(model, workdir, description, licence)
         exported_folder.write(path, tensors, description, run.config, card)
         return description
@@ -163,13 +174,15 @@ def export_weights(
     return description
 
 
-def _config(description: Description, model: Mapping[str, Any]) -> ConfigDict:
+def _config(description: Description, found: TorchWeights) -> ConfigDict:
+    from ssljax.models.torch import vit
     from ssljax.runs.config import train_config
 
-    config = train_config("classification", model["name"])
-    config.model.update(model)
-    if "heads" in config.model and description.heads:
-        config.model.heads = description.heads
+    config = train_config("classification", found.model["name"])
+    config.model.update(found.model)
+    if "heads" in config.model:
+        usual = vit.HEADS.get(vit.channels_of(config.model), config.model.heads)
+        config.model.heads = description.heads or found.heads or usual
     config.data.dataset = "unknown"
     _describe(config, description)
     return config
@@ -196,16 +209,23 @@ def _given(arguments: flags.FlagValues) -> Description:
                     f"--{name}: expected numbers as in 0.5,0.5,0.5, got {text}"
                 ) from error
     if path := arguments.class_names:
-        try:
-            known["class_names"] = tuple(
-                pathlib.Path(os.path.expanduser(path)).read_text("utf-8").splitlines()
-            )
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--class_names: {path}: {error}") from error
+        known["class_names"] = _read_names(pathlib.Path(os.path.expanduser(path)))
     for name in ("image_size", "heads"):
         known |= {name: arguments[name].value} if arguments[name].value else {}
     known |= {"dataset": arguments.dataset} if arguments.dataset else {}
     return (IMAGENET if arguments.imagenet else UNKNOWN).updated(Description(**known))
+
+
+def _read_names(path: pathlib.Path) -> tuple[str, ...]:
+    from ssljax.models.torch import state_dict_files
+
+    try:
+        state_dict_files.check_file(path)
+        if path.stat().st_size > _LONGEST_NAMES:
+            raise InputError(f"{path} has more than {_LONGEST_NAMES:,} bytes")
+        return tuple(path.read_text("utf-8").splitlines())
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        raise InputError(f"--class_names: {error}") from error
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
@@ -215,19 +235,19 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
             "expected `import FILE RUN` or `export RUN FILE`, or a folder for FILE; see --help"
         )
     from ssljax.methods import method_class
+    from ssljax.models.torch import state_dict_files
     from ssljax.models.torch.loading import loadings
-    from ssljax.models.torch.state_dict_files import TORCH_SUFFIXES
     from ssljax.runs.folder import read_config
 
     action, source, target = positional
     if action == "import":
-        description = import_weights(source, target, _given(arguments))
+        description = import_weights(source, target, _given(arguments), arguments.init_part)
         names_classes = method_class(read_config(target).method.name).names_classes
         if names_classes and not description.class_names:
             show(f"{source} has no class names, so classes are numbered; see --class_names")
     else:
         description = export_weights(source, target, arguments.checkpoint, arguments.licence)
-        if pathlib.Path(target).suffix in TORCH_SUFFIXES:
+        if state_dict_files.is_torch(pathlib.Path(target)):
             show(
                 f"{target} cannot say how images are prepared; import it with {description.flags()}"
             )
@@ -255,9 +275,16 @@ def cli() -> None:
     command.text("class_names", "import: a file with a class name per line, in their order")
     command.text("mean", "import: of the channels in [0, 1], which is subtracted: 0.5,0.5,0.5")
     command.text("std", "import: divides the channels after that: 0.5,0.5,0.5")
+    command.text(
+        "init_part",
+        "import: student or teacher, of a checkpoint of MoCo or DINO that has both",
+        "student",
+    )
     command.number("image_size", "import: side of the square images, in pixels")
     command.number(
-        "heads", "import: of a vision transformer's attention, if not 3, 6 or 12 as timm has them"
+        "heads",
+        "import: of a vision transformer's attention, if the file implies none and timm's models "
+        "have others",
     )
     command.text("dataset", "import: TFDS's name of the data set that the classes belong to")
     command.switch(
