@@ -16,6 +16,7 @@ from ssljax.settings.messages import say, show
 
 if TYPE_CHECKING:
     from ssljax.models.torch.description import Description
+    from ssljax.models.torch.layout import Weights
     from ssljax.models.torch.layouts import TorchWeights
 
 
@@ -31,8 +32,9 @@ def import_weights(
     """Turns weights into a run folder, which can be evaluated, started from and exported again.
 
     A file of torchvision's AlexNet or ResNet, or of timm's vision transformer, becomes a run of
-    classification. A folder that `export_weights` has made becomes a run of the same method. Using
-    it does not need PyTorch.
+    classification; without a last layer, one that only computes features. So do checkpoints of
+    MoCo, DINO, MAE and DINOv2, see `ssljax.models.torch.published`. A folder that `export_weights`
+    has made becomes a run of the same method. Using it does not need PyTorch.
 
     Args:
       source: `.pth` or `.safetensors`, or a folder with `model.safetensors` and `config.json`.
@@ -80,18 +82,18 @@ def import_weights(
         say(f"{file} is a checkpoint of {found.title}")
     if found.left_out:
         say(f"left out: {found.left_out}")
-    params, stats = found.weights
     step, epoch = (description.step or 0, description.epoch or 0) if config else (0, 0)
     if config is None:
         config = _config(description, found)
     else:
         _describe(config, given)
+    kept = _used(config, found.weights)
+    params, stats = kept
     names: tuple[str, ...] = ()
     if method_class(config.method.name).names_classes:
         if "head" not in params:
             raise InputError(
-                f"{file} has no last layer ({found.layout.head}), so it names no classes; start "
-                "from it with --config.init_from"
+                f"{file} has no last layer ({found.layout.head}), so it names no classes"
             )
         outputs = params["head"]["bias"].shape[0]
         names = description.class_names or tuple(str(index) for index in range(outputs))
@@ -99,8 +101,11 @@ def import_weights(
             raise InputError(
                 f"--class_names: there are {len(names)} names, but {file} has {outputs} outputs"
             )
+    elif given.class_names:
+        raise InputError(f"--class_names: the network of {file} names no classes")
     run = make_run(resolve(config), names)
-    found.layout.check_shapes(found.weights, run.variable_shapes(), str(file))
+    _fit_positions(params, run.variable_shapes()[0])
+    found.layout.check_shapes(kept, run.variable_shapes(), str(file))
     open_run_folder(folder, run.config)
     checkpoints = Checkpoints(folder)
     parts = jax.tree.map(jnp.asarray, {"params": params, "stats": stats})
@@ -175,10 +180,13 @@ def export_weights(
 
 
 def _config(description: Description, found: TorchWeights) -> ConfigDict:
+    from ssljax.methods import FEATURES
     from ssljax.models.torch import vit
+    from ssljax.models.torch.layout import HEAD
     from ssljax.runs.config import train_config
 
-    config = train_config("classification", found.model["name"])
+    method = "classification" if HEAD in found.weights.params else FEATURES
+    config = train_config(method, found.model["name"])
     config.model.update(found.model)
     if "heads" in config.model:
         usual = vit.HEADS.get(vit.channels_of(config.model), config.model.heads)
@@ -186,6 +194,31 @@ def _config(description: Description, found: TorchWeights) -> ConfigDict:
     config.data.dataset = "unknown"
     _describe(config, description)
     return config
+
+
+def _used(config: ConfigDict, weights: Weights) -> Weights:
+    """What a run without heads uses of a network's parts; all of them for another run."""
+    from ssljax.methods import FEATURES
+    from ssljax.models.torch.layout import Weights
+
+    if config.method.name != FEATURES:
+        return weights
+    if others := [name for name in weights.params if name != "backbone"]:
+        say(f"left out: {', '.join(others)}")
+    parts = ({key: tree[key] for key in tree if key == "backbone"} for tree in weights)
+    return Weights(*parts)
+
+
+def _fit_positions(params: dict[str, Any], shapes: dict[str, Any]) -> None:
+    """Interpolates learned positions of another image size, in place."""
+    from ssljax.models import positions
+
+    learned, wanted = (tree["backbone"].get(positions.NAME) for tree in (params, shapes))
+    if learned is None or wanted is None or learned.shape == wanted.shape:
+        return
+    if positions.fits(learned.shape, wanted.shape):
+        params["backbone"][positions.NAME] = positions.carried(learned, wanted.shape)
+        say("positions are interpolated, since those of the file are for images of another size")
 
 
 def _describe(config: ConfigDict, description: Description) -> None:

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from ssljax import load_run, train_config, weights
+from ssljax.evaluate import evaluate
 from ssljax.models import make_network, model_defaults, positions
 from ssljax.models.heads import Linear
 from ssljax.models.network import Network, variables
 from ssljax.models.torch import layouts
-from ssljax.models.torch.description import IMAGENET
+from ssljax.models.torch.description import IMAGENET, Description
 from ssljax.runs import transfer
 from ssljax.settings.errors import InputError
+from ssljax.training.loop import train
 from tests import references
 from tests.test_backbones_equal_to_torchvision import FAST, nchw, numpy_state, torchs
 
@@ -246,7 +248,7 @@ def test_maes_fine_tuned_vits_keep_their_classes(tmp_path):
     theirs = vit(global_pool="avg")
     theirs.head = nn.Linear(32, 3)
     path = saved(tmp_path, {"model": theirs.state_dict(), "epoch": 99}, "w.pth")
-    given = IMAGENET.updated(type(IMAGENET)(image_size=16, heads=2))
+    given = IMAGENET.updated(Description(image_size=16, heads=2))
     weights.import_weights(path, tmp_path / "run", given)
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     normalised = ((image / 255 - IMAGENET.mean) / IMAGENET.std).astype(np.float32)[None]
@@ -276,6 +278,51 @@ def test_dinov2s_layer_scale_is_folded_into_the_layers_before_it(layout):
         layouts.recognise(arrays)
     for said in (r"(DINOv2", "missing blocks.1.mlp.fc2.bias", "extra blocks.1.ls2.gamma"):
         assert said in str(error.value)
+
+
+def test_a_file_without_a_head_becomes_a_run_that_computes_features(tmp_path, capsys):
+    """With images of another size than in training, as DINOv2's 518 px are seldom used."""
+    model = vit(patch=14, size=42, init_values=1.0, dynamic_img_size=True)
+    teacher = joined(backbone=model.state_dict(), dino_head=dino_head())
+    path = saved(tmp_path, {"teacher": teacher}, "w.pth")
+    given = IMAGENET.updated(Description(image_size=28, heads=2))
+    with pytest.raises(InputError, match="has no student; use init_part=teacher"):
+        weights.import_weights(path, tmp_path / "run", given)
+    weights.import_weights(path, tmp_path / "run", given, "teacher")
+    said = capsys.readouterr().err
+    assert f"{path} is a checkpoint of DINOv2, teacher\nleft out: dino_head.mlp.0.weight" in said
+    assert "positions are interpolated" in said
+    image = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
+    normalised = ((image / 255 - IMAGENET.mean) / IMAGENET.std).astype(np.float32)[None]
+    with torch.no_grad():
+        expected = model(nchw(normalised)).numpy()
+    run = load_run(tmp_path / "run")
+    np.testing.assert_allclose(run.features([image]), expected, rtol=1e-4, atol=1e-4)
+    weights.export_weights(tmp_path / "run", tmp_path / "folder")
+    weights.export_weights(tmp_path / "run", tmp_path / "w.safetensors")
+    for name in ("folder", "w.safetensors"):
+        weights.import_weights(tmp_path / name, tmp_path / f"from {name}")
+        again = load_run(tmp_path / f"from {name}").features([image])
+        np.testing.assert_array_equal(again, run.features([image]))
+    named = given.updated(Description(class_names=("a",)))
+    with pytest.raises(InputError, match="--class_names: the network of .* names no classes"):
+        weights.import_weights(path, tmp_path / "new", named, "teacher")
+    source = start(tmp_path / "run", width=1 / 6, heads=2)
+    assert set(source.params) == {"backbone"}
+
+
+def test_features_cannot_be_evaluated_or_trained(make_config, tmp_path):
+    weights.import_weights(saved(tmp_path, vit().state_dict()), tmp_path / "run",
+                           IMAGENET.updated(Description(image_size=16, heads=2)))  # fmt: skip
+    config = load_run(tmp_path / "run").run.config
+    said = "imported weights without a head have no loss"
+    tiny = make_config("classification").data
+    with pytest.raises(InputError, match=said):
+        evaluate(tmp_path / "run", tiny.test_split, dataset=tiny.dataset)
+    config.data.update(tiny)
+    config.data.image_size = 16
+    with pytest.raises(InputError, match=said):
+        train(config, tmp_path / "trained")
 
 
 @pytest.mark.parametrize(
