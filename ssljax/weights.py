@@ -298,10 +298,10 @@ def cli() -> None:
         "FOLDER gets model.safetensors, config.json and README.md, a model card: how it was\n"
         "trained, its results, and how to load it in other libraries.\n"
         "FILE is a state dict of torchvision's AlexNet, or its ResNet-18, 34 or 50, or of timm's\n"
-        "vision transformer. It ends in .safetensors (needs `pip install -e '.[safetensors]'`)\n"
-        "or .pth (PyTorch). Only\n"
-        ".safetensors says how images are prepared, and what the classes are; for other files,\n"
-        "flags say it.",
+        "vision transformer, or a checkpoint of MoCo, DINO, MAE or DINOv2. It ends in\n"
+        ".safetensors (needs `pip install -e '.[safetensors]'`) or .pth or .pth.tar (PyTorch).\n"
+        "Only .safetensors says how images are prepared, and what the classes are; for other\n"
+        "files, flags say it.",
         "python -m ssljax.weights export RUN FOLDER | export RUN FILE |\n"
         "       import FOLDER RUN | import FILE RUN",
     )
