@@ -329,6 +329,7 @@ def test_features_cannot_be_evaluated_or_trained(make_config, tmp_path):
     ("name", "said"),
     [("register_tokens", r"w has register tokens \(register_tokens\), which are not supported"),
      ("blocks.0.mlp.w12.weight", r"w has SwiGLU layers \(blocks.0.mlp.w12.weight\), which are not"),
+     ("patch_embed.proj.0.weight", "extra patch_embed.proj.0.weight"),  # a convolutional stem
      ("blocks.7.0.norm1.weight", "has blocks.0.norm1.weight in two chunks of blocks")],
 )  # fmt: skip
 def test_what_a_plain_transformer_cannot_compute_is_refused(name, said):

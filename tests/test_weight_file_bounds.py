@@ -10,8 +10,9 @@ import zipfile
 
 import pytest
 
-from ssljax import weights
+from ssljax import train_config, weights
 from ssljax.models.torch import description, state_dict_files
+from ssljax.runs import transfer
 from ssljax.settings.errors import InputError
 from tests import references
 
@@ -35,10 +36,12 @@ def refused(path, said):
      ({str(number): ONE.expand(3000) for number in range(100)}, "its tensors claim 300,000 numb"),
      ({"w": 3}, "w is a int, not a tensor"),
      ({3: ONE}, "the key 3, which is not a name"),
+     ({"\x1b[31m\n": ONE}, r"the name of a tensor is '\\x1b\[31m\\n'"),
+     ({"w" * 1000: ONE}, "the name of a tensor is 'www"),
      ({"w": ONE.to_sparse()}, "w is not a dense tensor"),
      ({"w": ONE + 1j}, "w is not a dense tensor of real numbers"),
      ([ONE], "it holds a list, not a state dict")],
-    ids=["one", "many", "number", "key", "sparse", "complex", "list"],
+    ids=["one", "many", "number", "key", "escapes", "long", "sparse", "complex", "list"],
 )  # fmt: skip
 def test_tensors_that_claim_more_than_the_file_can_hold(tmp_path, given, said, new):
     torch.save(given, tmp_path / "w.pth", _use_new_zipfile_serialization=new)
@@ -101,3 +104,9 @@ def test_class_names_are_read_from_files_only(tmp_path):
         with pytest.raises(InputError, match=said):
             weights._read_names(tmp_path / name)
     assert weights._read_names(pathlib.Path(tmp_path / "names")) == ("a", "b")
+
+
+def test_a_pipe_in_a_run_folder_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "init.json")
+    with pytest.raises(InputError, match="init.json is damaged: it is not a file"):
+        transfer.check_same_start(tmp_path, train_config("jigsaw"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ssljax.settings.errors import InputError
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+_LONGEST_NAME = 500  # of a tensor
 
 
 def is_named_so(path: pathlib.Path) -> bool:
@@ -103,6 +104,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
             import safetensors.numpy
 
             tensors = safetensors.numpy.load_file(path)
+        _check_names(tensors)
         return _without_wrapper(tensors)
 
 
@@ -140,6 +142,12 @@ def _reading(path: pathlib.Path) -> Iterator[None]:
                 "write it with `torch.save(model.state_dict(), FILE)`"
             )
         raise InputError(f"{path} cannot be read as a state dict of tensors: {said}") from error
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Refuses names that no module has, since messages show them."""
+    if odd := [name for name in names if not name.isprintable() or len(name) > _LONGEST_NAME]:
+        raise ValueError(f"the name of a tensor is {odd[0]!a:.60}")
 
 
 def _without_wrapper(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
