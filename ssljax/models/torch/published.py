@@ -61,7 +61,7 @@ TABLE = (
     # dinov2/train/ssl_meta_arch.py
     Published(
         "DINOv2",
-        r"([\w.]+\.)?blocks\.[\d.]+\.ls1\.gamma",
+        r"((student|teacher)\.)?(backbone\.)?blocks\.[\d.]+\.ls1\.gamma",
         _NETWORKS,
         {
             "mask token": r"(backbone\.)?mask_token",
