@@ -113,7 +113,6 @@ def _preflight(config: ConfigDict) -> list[str]:
       What is to be known about the test images, see `ssljax.runs.contamination.check_apart`.
     """
     from ssljax.models import paths
-    from ssljax.models.torch import layouts
     from ssljax.runs import transfer
     from ssljax.runs.config import resolve
     from ssljax.runs.contamination import check_apart
@@ -137,7 +136,9 @@ def _preflight(config: ConfigDict) -> list[str]:
     for pretext in config.pretexts.values():
         remarks.append(check_apart(pretext, config.classification))
     if any(arm.start == "weights_file" for arm in config.arms.values()):
-        starts["weights_file"] = layouts.read_file(config.weights_file).weights.params
+        given = config.classification.copy_and_resolve_references()
+        given.init_from = config.weights_file
+        starts["weights_file"] = transfer.load_source(given).params
     downstream = config.classification.copy_and_resolve_references()
     smallest = min(cell.fraction for cell in plan.cells(config))
     downstream.data.label_fraction = min(smallest, downstream.data.label_fraction)
