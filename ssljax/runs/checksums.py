@@ -95,7 +95,9 @@ class _RenamedWithChecksums(atomicity.AtomicRenameTemporaryPath):
     """Orbax completes a checkpoint under a second temporary name; then it gets its own name."""
 
     @classmethod
-    def from_final(cls, final_path: Any, **options: Any) -> _RenamedWithChecksums:
+    def from_final(cls, final_path: Any, **options: Any) -> Any:
+        if not _is_step(final_path):
+            return atomicity.AtomicRenameTemporaryPath.from_final(final_path, **options)
         second = final_path.with_name(f"{final_path.name}{atomicity.TMP_DIR_SUFFIX}-checksums")
         return super().from_final(second, **options)
 
@@ -114,8 +116,14 @@ class _MarkedWithChecksums(atomicity.CommitFileTemporaryPath):
     """Objects of a bucket cannot be renamed; orbax's last file marks a checkpoint as complete."""
 
     async def finalize(self) -> None:
-        write(self.get(), but=(_STEP_METADATA,))
+        if _is_step(self.get_final()):
+            write(self.get(), but=(_STEP_METADATA,))
         await super().finalize()
+
+
+def _is_step(path: pathlib.Path) -> bool:
+    """Whether it is a whole checkpoint; orbax completes its items with the same class."""
+    return path.name.isdecimal()
 
 
 def _read(file: pathlib.Path) -> dict[str, str]:
