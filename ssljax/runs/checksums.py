@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import pathlib
 import re
@@ -21,7 +22,7 @@ from ssljax.files import storage
 from ssljax.runs.checkpoint_files import Unreadable
 
 NAME = "checksums.sha256"
-_LINE = re.compile(r"([0-9a-f]{64})  ([!-~]{1,500})")
+_LINE = re.compile(rb"([0-9a-f]{64})  ([!-~]{1,500})\n")
 _LARGEST = 2**25  # bytes; a checkpoint has a hundred files, and some more for each process
 _STEP_METADATA = "_CHECKPOINT_METADATA"  # orbax's
 
@@ -130,11 +131,12 @@ def _read(file: pathlib.Path) -> dict[str, str]:
     """The checksums by the names of the files."""
     with file.open("rb") as opened:
         data = opened.read(_LARGEST + 1)
-    *lines, rest = data.decode("ascii", errors="replace").split("\n")
-    found = [_LINE.fullmatch(line) for line in lines]
-    listed = {line[2]: line[1] for line in found if line}
-    if rest or len(listed) < len(lines) or len(data) > _LARGEST:
-        raise Unreadable(f"{NAME} is cut short or altered")
+    listed: dict[str, str] = {}
+    for line in io.BytesIO(data):
+        found = _LINE.fullmatch(line)
+        if not found or len(data) > _LARGEST:
+            raise Unreadable(f"{NAME} is cut short or altered")
+        listed[found[2].decode()] = found[1].decode()
     return listed
 
 
