@@ -111,7 +111,6 @@ def import_weights(
     parts = jax.tree.map(jnp.asarray, {"params": params, "stats": stats})
     metadata = {
         "method": run.config.method.name,
-        "step": step,
         "epoch": epoch,
         "class_names": list(names),
     }
