@@ -203,8 +203,10 @@ def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
         )
 
 
-def describe(report: Mapping[str, Any]) -> str:
+def describe(report: Mapping[str, Any]) -> list[str]:
     """The report as text, a line for each outcome."""
-    lines = [f"initial weights from {report['from']}:"]
-    lines += [f"  {what:8} {', '.join(report[what])}" for what in ("loaded", "fresh", "skipped")]
-    return "\n".join(lines)
+    outcomes = ("loaded", "fresh", "skipped")
+    return [
+        f"initial weights from {report['from']}:",
+        *(f"  {what:8} {', '.join(report[what])}" for what in outcomes),
+    ]
