@@ -6,11 +6,11 @@ import dataclasses
 import json
 import math
 import pathlib
-import shlex
 from typing import Any
 
 from ssljax.files import storage
 from ssljax.settings.errors import InputError
+from ssljax.settings.printable import quoted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SavedEvaluation:
         """
         flags = [f"--split={self.split}", f"--checkpoint={self.step}"]
         flags += [f"--dataset={self.dataset}"] * (self.dataset != own_dataset)
-        return shlex.join(["python", "-m", "ssljax.evaluate", "--workdir=RUN", *flags])
+        return " ".join(["python -m ssljax.evaluate --workdir=RUN", *map(quoted, flags)])
 
 
 def read_all(workdir: str | pathlib.Path) -> list[SavedEvaluation]:
