@@ -6,7 +6,7 @@ import sys
 
 from ssljax import __version__
 from ssljax.settings.command_line import run_command
-from ssljax.settings.messages import show
+from ssljax.settings.messages import say, show
 
 COMMANDS = {
     "prepare": "prepares a data set",
@@ -35,9 +35,9 @@ def _answer() -> None:
     lines = ["usage: python -m ssljax.COMMAND --help", ""]
     lines += [f"  {name:10} {text}" for name, text in COMMANDS.items()]
     if arguments in ([], ["--help"], ["-h"]):
-        show("\n".join(lines))
+        show(*lines)
         return
-    print("\n".join([f"ssljax: unexpected argument {arguments[0]!r}", *lines]), file=sys.stderr)
+    say(f"ssljax: unexpected argument {arguments[0]!r}", *lines)
     raise SystemExit(2)
 
 

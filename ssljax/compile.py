@@ -83,7 +83,7 @@ def compile_for(config: ConfigDict, topology: str = "", num_classes: int = 0) ->
     return result
 
 
-def describe(result: dict[str, Any]) -> str:
+def describe(result: dict[str, Any]) -> list[str]:
     """Formats the result of `compile_for` as lines of text."""
     memory, step, images = result["memory"], result["step"], result["step"]["images"]
     of_chip = f" of {_unit(memory['chip'])}B" if "chip" in memory else ""
@@ -130,7 +130,7 @@ def describe(result: dict[str, Any]) -> str:
                 f"input         {most / cores:,.0f} images/s per core are needed for that; the "
                 f"hosts have {cores:g} cores per chip"
             )
-    return "\n".join(lines)
+    return lines
 
 
 def _unit(value: float) -> str:
@@ -157,7 +157,10 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         check_train_config(config)
         cpu.split(cpu_devices(config))
     result = compile_for(arguments.config, arguments.topology, arguments.num_classes)
-    show(json.dumps(result, indent=1) if arguments.json else describe(result))
+    if arguments.json:
+        show(*json.dumps(result, indent=1).split("\n"))
+    else:
+        show(*describe(result))
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:

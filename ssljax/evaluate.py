@@ -181,8 +181,8 @@ def result_path(
     return storage.path(workdir, "--workdir") / "evaluation" / f"{name}-step-{step}.json"
 
 
-def describe(result: dict[str, Any]) -> str:
-    """A result as a table, with chance next to each metric."""
+def describe(result: dict[str, Any]) -> list[str]:
+    """A result as the lines of a table, with chance next to each metric."""
     wide = max(18, *map(len, result["metrics"]))
     lines = [
         f"{result['dataset']}, split {result['split']}: {result['examples']:,} examples, "
@@ -194,7 +194,7 @@ def describe(result: dict[str, Any]) -> str:
         guess = "" if chance is None else f"{chance:.4f}"
         error = result["standard_error"][name]
         lines.append(f"{name:{wide}} {value:8.4f}   {guess:>8}   {error:10.4f}")
-    return "\n".join(lines)
+    return lines
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
@@ -216,7 +216,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     )
     if processes.is_first():
         save(result, arguments.workdir)
-        show(describe(result))
+        show(*describe(result))
 
 
 def cli() -> None:

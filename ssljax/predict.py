@@ -12,6 +12,7 @@ from absl import flags
 from ssljax.settings.command_line import Command
 from ssljax.settings.errors import InputError
 from ssljax.settings.messages import say, show
+from ssljax.settings.printable import shortened
 
 if TYPE_CHECKING:
     from ssljax.runs.trained_model import TrainedModel
@@ -65,7 +66,9 @@ def main(arguments: flags.FlagValues, images: list[str]) -> None:
         if arguments.json:
             show(json.dumps({"image": file, **_result(classes)}))
         elif not isinstance(classes, InputError):
-            named = "  ".join(f"{name} {probability:.1%}" for name, probability in classes)
+            named = "  ".join(
+                f"{shortened(name)} {probability:.1%}" for name, probability in classes
+            )
             show(f"{file}: {named}")
     if bad:
         raise InputError(f"{bad} of {len(files)} images cannot be read")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -15,6 +14,7 @@ from ssljax.files import storage
 from ssljax.settings.command_line import Command, clean_up_at_signals, no_arguments
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.messages import show
+from ssljax.settings.printable import quoted, shortened
 
 if TYPE_CHECKING:
     from ssljax.data.prepared import PreparedSet
@@ -107,8 +107,8 @@ def _check_same(dataset: str, prepared: PreparedSet, request: dict[str, Any]) ->
     show(f"{dataset} is prepared already; remove {prepared.folder} to prepare it again")
 
 
-def summary(prepared: PreparedSet) -> str:
-    """Images, classes and size of every split, as a table."""
+def summary(prepared: PreparedSet) -> list[str]:
+    """Images, classes and size of every split, as the lines of a table."""
     names = prepared.class_names.get("label", ())
     classes = prepared.metadata.get("classes_with_images", {})
     lines = [str(prepared.folder), f"{'split':20} {'images':>9} {'classes':>8} {'size':>12}"]
@@ -117,12 +117,13 @@ def summary(prepared: PreparedSet) -> str:
             f"{split:20} {info.num_examples:>9,} {classes.get(split, len(names)):>8} "
             f"{info.num_bytes / 2**20:>8.1f} MiB"
         )
-    lines.append(f"{len(names)} classes: {', '.join(names)}" if names else "no labels")
-    return "\n".join(lines)
+    shown = ", ".join(map(shortened, names))
+    lines.append(f"{len(names)} classes: {shown}" if names else "no labels")
+    return lines
 
 
-def next_command(prepared: PreparedSet, data_dir: str) -> str:
-    """The command that trains on a prepared data set, ready to be typed."""
+def next_command(prepared: PreparedSet, data_dir: str) -> list[str]:
+    """The lines of the command that trains on a prepared data set, ready to be typed."""
     from ssljax.data.prepared import default_folder
 
     root = storage.path(data_dir or default_folder(), "--data_dir")
@@ -132,13 +133,15 @@ def next_command(prepared: PreparedSet, data_dir: str) -> str:
         f"--workdir=runs/{dataset.partition('/')[0]} --config.data.dataset={dataset}",
     ]
     if data_dir:
-        words.append(f"--config.data.data_dir={shlex.quote(data_dir)}")
+        words.append(f"--config.data.data_dir={quoted(data_dir)}")
     splits = set(prepared.splits)
     for split in ("train", "validation", "test"):
         if split not in splits:
             other = min(splits - {"train"} or splits)
             words.append(f"--config.data.{split}_split={other}")
-    return " \\\n    ".join(words)
+    first, *rest = words
+    *lines, last = [first, *(f"    {word}" for word in rest)]
+    return [*(f"{line} \\" for line in lines), last]
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
@@ -150,9 +153,9 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         "drop_duplicates", "keep_duplicates", "skip_bad_images",
     )  # fmt: skip
     prepared = prepare(**{name: arguments[name].value for name in names})
-    show(summary(prepared))
+    show(*summary(prepared))
     if "train" in prepared.splits:
-        show(f"to train on it:\n{next_command(prepared, arguments.data_dir)}")
+        show("to train on it:", *next_command(prepared, arguments.data_dir))
 
 
 def cli() -> None:

@@ -205,7 +205,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     )
     if not processes.is_first():
         return
-    show(describe(rows))
+    show(*describe(rows))
     if arguments.json:
         path = storage.path(arguments.json, "--json")
         try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import shlex
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from ssljax.settings.command_line import no_arguments
 from ssljax.settings.errors import InputError, TrainingFailed
 from ssljax.settings.messages import say, show
 from ssljax.settings.option_help import Fields
+from ssljax.settings.printable import quoted
 
 if TYPE_CHECKING:
     from ssljax.studies.outcomes import Failure, Outcome
@@ -60,7 +59,7 @@ def study(
     check_study_config(config)
     for name, arm in list(config.arms.items()):
         if arm.start == "weights_file" and not config.weights_file:
-            print(f"arm {name} is left out: no weights_file is given", file=sys.stderr)
+            say(f"arm {name} is left out: no weights_file is given")
             del config.arms[name]
     if not config.arms:
         raise InputError("arms: none is left to train")
@@ -102,7 +101,7 @@ def study(
         with lock(folder / ".lock", f"another process writes the report of {folder}"):
             _write(config, collected, results.confusions(collected, cells), folder)
     except Busy as busy:
-        print(busy, file=sys.stderr)
+        say(str(busy))
     return collected
 
 
@@ -242,14 +241,15 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     collected = study(config, arguments.workdir, only, seed)
     if not collected:
         show(
-            "\nThis part of the study is finished. With the folders of all parts in one folder, "
-            "the\nsame command without --only and --seed writes the report."
+            "",
+            "This part of the study is finished. With the folders of all parts in one folder, the",
+            "same command without --only and --seed writes the report.",
         )
         return
-    show(f"\n{describe(collected)}")
+    show("", *describe(collected))
     if collected["arms"]:
-        show(f"\nNext, with the best arm:\n  {_prediction(collected, arguments.plugin)}")
-    show(f"\nreport: {storage.path(arguments.workdir, '--workdir') / 'report.html'}")
+        show("", "Next, with the best arm:", f"  {_prediction(collected, arguments.plugin)}")
+    show("", f"report: {storage.path(arguments.workdir, '--workdir') / 'report.html'}")
     if failures := collected["failures"]:
         raise TrainingFailed(
             f"{len(failures)} runs failed, the first: {describe_failure(failures[0])}"
@@ -262,13 +262,13 @@ def _prediction(collected: dict[str, Any], plugin: str) -> str:
 
     arms = [chosen(arm) for arm in collected["arms"].values()]
     best = max(arms, key=lambda summary: summary["mean"]["top1"])
-    folder = shlex.quote(str(best["runs"][0]["folder"]))
-    plugins = f" --plugin={shlex.quote(plugin)}" if plugin else ""
+    folder = quoted(str(best["runs"][0]["folder"]))
+    plugins = f" --plugin={quoted(plugin)}" if plugin else ""
     return f"python -m ssljax.predict --workdir={folder}{plugins} IMAGE_OR_FOLDER..."
 
 
-def describe(collected: dict[str, Any]) -> str:
-    """The accuracies of a study as a table, in percent."""
+def describe(collected: dict[str, Any]) -> list[str]:
+    """The accuracies of a study as the lines of a table, in percent."""
     from ssljax.studies.results import failed_arms
 
     longest = max(map(len, collected["config"]["arms"]))
@@ -281,7 +281,7 @@ def describe(collected: dict[str, Any]) -> str:
             row = "{:7.1f} {:7.1f} {:7.1f} {:11.1f}".format(*values)
             lines.append(f"{name:{longest}} {share['fraction']:7.0%} {row}")
     lines += [f"{name:{longest}}  failed" for name in failed_arms(collected)]
-    return "\n".join(lines)
+    return lines
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:

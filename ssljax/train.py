@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import shlex
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -14,6 +13,7 @@ from ssljax.runs.config_flags import ConfigCommand
 from ssljax.settings.command_line import no_arguments
 from ssljax.settings.messages import show
 from ssljax.settings.option_help import Fields
+from ssljax.settings.printable import quoted
 
 if TYPE_CHECKING:
     from ssljax.runs.run import Run
@@ -65,26 +65,26 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     run = train(config, arguments.workdir)
     if processes.is_first():
         folder = storage.path(arguments.workdir, "--workdir")
-        show(next_steps(run, folder, arguments.plugin))
+        show(*next_steps(run, folder, arguments.plugin))
 
 
-def next_steps(run: Run, folder: pathlib.Path, plugin: str = "") -> str:
+def next_steps(run: Run, folder: pathlib.Path, plugin: str = "") -> list[str]:
     """The commands that use a trained run, a line each."""
-    name = shlex.quote(str(folder))
+    name = quoted(str(folder))
     commands = [f"evaluate --workdir={name}"]
     if run.method.names_classes:
         commands.append(f"predict --workdir={name} IMAGE_OR_FOLDER...")
     elif run.class_names:
-        downstream = shlex.quote(f"{folder}-classification")
+        downstream = quoted(f"{folder}-classification")
         commands.append(
             f"train --config={name}/config.json --config.method.name=classification "
             f"--config.init_from={name} --workdir={downstream}"
         )
-    plugins = f" --plugin={shlex.quote(plugin)}" if plugin else ""
+    plugins = f" --plugin={quoted(plugin)}" if plugin else ""
     lines = [f"  python -m ssljax.{command}{plugins}" for command in commands]
     page = folder / "report.html"
     where = f"; its page is {page}" if page.exists() else ""
-    return "\n".join([f"{folder} is trained{where}. Next:", *lines])
+    return [f"{folder} is trained{where}. Next:", *lines]
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:

@@ -153,7 +153,7 @@ def test_bad_settings_are_one_clear_line(run):
 def test_a_colour_recipe_for_images_without_colour_is_warned_of(run):
     records = run.records("images[:20]")
     assert records.channels == 1
-    assert "hue" not in opening("run", run, records, records)
+    assert "hue" not in "".join(opening("run", run, records, records))
     colourful = make_method({"name": "agree", "views": "byol_small"}, run.method.data)
     [said] = colourful.remarks(records.channels)
     assert said.endswith("byol_small_one_channel does not")

@@ -178,7 +178,7 @@ def test_the_output_names_collectives_and_unknown_trip_counts():
             "collective_bytes": {"all-reduce": 2e6, "all-gather": 3e3}, "unknown_trip_counts": 2,
         },
     }  # fmt: skip
-    text = describe(result)
+    text = "\n".join(describe(result))
     assert "collectives   all-reduce 2 MB, all-gather 3 kB per step" in text
     assert "loops with an unknown trip count: 2; their bodies count once" in text
 

@@ -80,7 +80,7 @@ def test_preparing_twice_writes_once(source, tmp_path):
     again = prepare_deep_fashion("slides", str(source), str(tmp_path / "d"))
     assert files == {path: path.stat().st_mtime_ns for path in files}
     assert summary(again) == summary(prepared)
-    assert "pretext_train               24        4" in summary(prepared)
+    assert "pretext_train               24        4" in "\n".join(summary(prepared))
 
 
 def test_the_command_recognises_the_folder_and_names_the_data_set(source, tmp_path):

@@ -90,7 +90,7 @@ def test_a_pretext_run_equals_a_plain_loop(pretext_run):
 
 
 def test_the_table_puts_chance_beside_each_metric(classification_run):
-    text = describe(evaluate(classification_run))
+    text = "\n".join(describe(evaluate(classification_run)))
     assert re.search(r"top3 +0\.\d{4} +0\.\d{4} +0\.\d{4}\n", text)
     assert "133 examples, best checkpoint" in text
 
@@ -116,7 +116,7 @@ def test_a_method_without_classes_or_chance_is_evaluated(make_config, tmp_path):
     result = evaluate(tmp_path)
     assert "confusion" not in result
     assert result["chance"] == {}
-    assert re.search(r"(?m)^size +0\.\d{4} +0\.\d{4}$", describe(result))
+    assert re.search(r"(?m)^size +0\.\d{4} +0\.\d{4}$", "\n".join(describe(result)))
 
 
 def test_a_long_split_has_a_file_of_its_own(classification_run):

@@ -297,7 +297,7 @@ def test_preparing_again_needs_the_same_request(tmp_path, capsys):
 def test_the_next_command_trains(tmp_path):
     source = sources.class_folders(tmp_path / "s", sources.make_images(("train",), each=30))
     prepared = prepare(str(source), "flowers", str(tmp_path / "d"))
-    command = next_command(prepared, str(tmp_path / "d")).replace("\\\n", "").split()
+    command = " ".join(next_command(prepared, str(tmp_path / "d"))).replace("\\", "").split()
     command[0] = sys.executable
     command[command.index("--workdir=runs/flowers")] = f"--workdir={tmp_path / 'run'}"
     small = ["--config.epochs=1", "--config.model.width=0.0625", "--config.batch_size=16"]

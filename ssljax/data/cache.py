@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from ssljax.data import images
 from ssljax.data.image_source import ImageSource
 from ssljax.data.records import Records
 from ssljax.settings.errors import InputError
+from ssljax.settings.messages import say
 
 _SHARE_OF_MEMORY = 0.8  # of what is available when training starts
 _SAMPLE = 64  # images that an estimate decodes
@@ -111,5 +111,5 @@ def open_images(
     what = f"data.cache: {sum(map(len, kept)):,} decoded images need about {needed / 1e9:.2g} GB"
     if needed > _SHARE_OF_MEMORY * free:
         raise InputError(f"{what}, {free / 1e9:.2g} GB are available; set --config.data.cache=''")
-    print(what, file=sys.stderr)
+    say(what)
     return list(kept)

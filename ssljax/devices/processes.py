@@ -37,10 +37,10 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def say(text: str) -> None:
+def say(*lines: str) -> None:
     """Prints a message to standard error, once."""
     if is_first():
-        messages.say(text)
+        messages.say(*lines)
 
 
 def first_says(value: int) -> int:

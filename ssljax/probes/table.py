@@ -11,8 +11,8 @@ Row = Mapping[str, Any]
 METRICS = ("top1", "top3", "top5", "class_mean")
 
 
-def describe(rows: Sequence[Row]) -> str:
-    """In percent; means and standard deviations over draws of the labels and seeds.
+def describe(rows: Sequence[Row]) -> list[str]:
+    """The lines of a table in percent; means and deviations over draws of the labels and seeds.
 
     Args:
       rows: of `ssljax.probe`.
@@ -25,7 +25,7 @@ def describe(rows: Sequence[Row]) -> str:
         labels = f"{one['label_fraction']:.4g}"
         cells = [percent([row[name] for row in group]) for name in metrics]
         lines.append(_line(one["probe"], labels, chosen, one["weights"], str(len(group)), cells))
-    return "\n".join(lines)
+    return lines
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -72,7 +71,7 @@ def section(results: Mapping[str, Any], budgets: Mapping[str, Budget]) -> list[s
     ]
     for name, budget in budgets.items():
         lines.append(
-            f'<tr><td>{html.escape(name)}</td><td class="n">{budget.images:,}</td>'
+            f'<tr><td>{document.name(name)}</td><td class="n">{budget.images:,}</td>'
             f'<td class="n">{budget.minutes:.1f}</td><td class="n">{budget.backbone:,}</td>'
             f'<td class="n">{budget.parameters:,}</td></tr>'
         )

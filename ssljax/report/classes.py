@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssljax.report import confusion_matrix
+from ssljax.report.document import name
 
 _UNFOLDED = 20  # classes; a longer table is folded
 _MOST_ROWS = 100
@@ -45,12 +45,10 @@ def table(names: Sequence[str], confusions: Mapping[str, np.ndarray]) -> str:
     """
     images = next(iter(confusions.values()))[0].sum(axis=1)
     shown = np.sort(np.argsort(-images, kind="stable")[:_MOST_ROWS])
-    head = "".join(f'<th class="n">{html.escape(arm)}</th>' for arm in confusions)
+    head = "".join(f'<th class="n">{name(arm)}</th>' for arm in confusions)
     lines = [f'<table><tr><th>class</th><th class="n">test images</th>{head}</tr>']
     for index in shown:
-        lines.append(
-            f'<tr><td>{html.escape(names[index])}</td><td class="n">{images[index]:,}</td>'
-        )
+        lines.append(f'<tr><td>{name(names[index])}</td><td class="n">{images[index]:,}</td>')
         lines += [f'<td class="n">{_accuracy(runs, index)}</td>' for runs in confusions.values()]
         lines.append("</tr>")
     note = (
@@ -85,11 +83,11 @@ def _most_confused(arm: str, runs: np.ndarray, names: Sequence[str]) -> str:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     np.fill_diagonal(shares, 0)
     order = np.argsort(-shares, axis=None, kind="stable")[:_PAIRS]
-    lines = [f'<table><tr><th>{html.escape(arm)}</th><th>is called</th><th class="n">%</th></tr>']
+    lines = [f'<table><tr><th>{name(arm)}</th><th>is called</th><th class="n">%</th></tr>']
     for true, said in zip(*np.unravel_index(order, shares.shape), strict=True):
         if shares[true, said]:
             lines.append(
-                f"<tr><td>{html.escape(names[true])}</td><td>{html.escape(names[said])}</td>"
+                f"<tr><td>{name(names[true])}</td><td>{name(names[said])}</td>"
                 f'<td class="n">{100 * shares[true, said]:.0f}</td></tr>'
             )
     return "".join(lines) + "</table>"
@@ -97,7 +95,7 @@ def _most_confused(arm: str, runs: np.ndarray, names: Sequence[str]) -> str:
 
 def _matrix(arm: str, runs: np.ndarray, names: Sequence[str]) -> str:
     png = base64.b64encode(confusion_matrix.draw(runs.mean(axis=0), names)).decode()
-    title = html.escape(arm)
+    title = name(arm)
     return (
         f'<div><h3>{title}</h3><img class="matrix" alt="confusion matrix of {title}" '
         f'src="data:image/png;base64,{png}"></div>'

@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ssljax.settings.printable import shortened
+
 _MOST_NAMES = 60  # with more classes, the axes have numbers
 _LONGEST_NAME = 30  # characters
 
@@ -36,7 +38,7 @@ def draw(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if classes <= _MOST_NAMES:
-        names = [_short(name) for name in class_names]
+        names = [shortened(name, _LONGEST_NAME) for name in class_names]
         counts = [f"{name} ({int(n):,})" for name, n in zip(names, totals[:, 0], strict=True)]
         axes.set_xticks(range(classes), names, rotation=90)
         axes.set_yticks(range(classes), counts)
@@ -69,8 +71,3 @@ def _compress(png: bytes) -> bytes:
     with Image.open(io.BytesIO(png)) as image:
         image.convert("RGB").quantize(64).save(file, "PNG", optimize=True)
     return file.getvalue()
-
-
-def _short(name: str) -> str:
-    line = " ".join(name.split())
-    return line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1]}…"

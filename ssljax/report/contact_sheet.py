@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ssljax.report.network_inputs import Seen
+from ssljax.settings.printable import shortened
 
 _CELL, _GAP, _LINE = 128, 8, 16  # pixels: of an image, between images, of a line of text
 _WHITE, _BLACK, _GREY = (255, 255, 255), (20, 20, 20), (110, 110, 110)
@@ -35,7 +36,7 @@ def draw(title: str, records: Sequence[Seen]) -> bytes:
     pen = ImageDraw.Draw(sheet)
 
     def write(place: tuple[int, int], text: str, colour: tuple[int, int, int], room: int) -> None:
-        text = "".join(letter if letter.isprintable() else "?" for letter in text)
+        text = shortened(text)
         while text and pen.textlength(text, font) > room:
             text = text[:-2] + "…" if len(text) > 2 else ""
         pen.text(place, text, colour, font)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import io
 import re
 from collections.abc import Sequence
@@ -12,6 +11,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from ssljax.report import document
+from ssljax.settings.printable import shortened
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -32,6 +34,7 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ssljax",
 }
+_LONGEST_LABEL = 60  # characters
 _SMALL_MARGINS = {"left": 0.18, "right": 0.97, "top": 0.87, "bottom": 0.2}
 
 
@@ -93,6 +96,7 @@ def draw(
     factor = 100 if percent else 1
     seen: set[str] = set()
     for curve in curves:
+        label = printable_label(curve.label)
         axes.plot(
             curve.x,
             [factor * value for value in curve.y],
@@ -101,9 +105,9 @@ def draw(
             linewidth=1.3 if small else 1.6,
             marker="o" if markers or logarithmic or len(curve.x) < 3 else None,
             markersize=4,
-            label=None if curve.label in seen else curve.label or None,
+            label=None if label in seen else label or None,
         )
-        seen.add(curve.label)
+        seen.add(label)
         if any(curve.spread):
             axes.errorbar(
                 curve.x,
@@ -138,7 +142,8 @@ def draw(
         axes.legend(fontsize=8, frameon=False)
     finish(axes, title, x_label, y_label)
     if small:
-        axes.set_title(title, fontsize=10, loc="left", y=1.0)  # looking for its place takes long
+        # Looking for its place takes long.
+        axes.set_title(printable_label(title), fontsize=10, loc="left", y=1.0)
     return to_svg(figure, title)
 
 
@@ -154,11 +159,16 @@ def _widen(axes: Axes) -> None:
         axes.set_ylim((low + high - least) / 2, (low + high + least) / 2)
 
 
+def printable_label(name: str) -> str:
+    """A name as a chart shows it, see `ssljax.settings.printable`."""
+    return shortened(name, _LONGEST_LABEL)
+
+
 def finish(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     """Labels a chart."""
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.set_xlabel(x_label, fontsize=9)
-    axes.set_ylabel(y_label, fontsize=9)
+    axes.set_title(printable_label(title), fontsize=10, loc="left")
+    axes.set_xlabel(printable_label(x_label), fontsize=9)
+    axes.set_ylabel(printable_label(y_label), fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(color=_RULE, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -175,5 +185,5 @@ def to_svg(figure: Figure, title: str) -> str:
     figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
     text = re.sub(r"(?<=: )#[0-9a-f]{6}", lambda found: _ON_THE_PAGE.get(found[0], found[0]), text)
-    named = f'<svg role="img" aria-label="{html.escape(title)}" '
+    named = f'<svg role="img" aria-label="{document.name(title)}" '
     return text[text.index("<svg") :].replace("<svg ", named, 1)

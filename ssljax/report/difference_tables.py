@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ssljax.report import document
 from ssljax.studies.differences import is_noise
 
 Row = Mapping[str, Any]
@@ -50,7 +50,7 @@ def _table(to: str, rows: Sequence[Row]) -> str:
     for protocol, fraction in columns:
         lines.append(f'<th class="n">{PROTOCOLS[protocol]}, {100 * fraction:g} %</th>')
     for name in names:
-        lines.append(f"</tr><tr><td>{html.escape(name)}</td>")
+        lines.append(f"</tr><tr><td>{document.name(name)}</td>")
         lines += [f'<td class="n">{_cell(found.get((name, *column)))}</td>' for column in columns]
     return "".join(lines) + "</tr></table>"
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import html
-import importlib.resources
 from collections.abc import Sequence
 
 import numpy as np
 
+from ssljax.report import document
 from ssljax.report.feature_sample import COLUMNS, SIDE, Sample
 
 _SIZE = 400  # of the map, in its own units
@@ -61,7 +59,7 @@ def section(samples: Sequence[tuple[str, Sample]]) -> list[str]:
         f'<div class="row maps">{maps}</div>{_legend(first)}',
         f'<div class="tip" data-side="{SIDE}" data-columns="{COLUMNS}" hidden>'
         '<span class="thumbnail"></span><span class="name"></span></div>',
-        f"<script>{_script()}</script>",
+        document.script(),
     ]
 
 
@@ -73,7 +71,7 @@ def _map(name: str, sample: Sample) -> str:
         f'data-image="{index}" data-class="{label}"/>'
         for index, ((x, y), label) in enumerate(zip(places, sample.labels, strict=True))
     )
-    title = html.escape(name)
+    title = document.name(name)
     return (
         f'<div><h3>{title}</h3><svg class="map" role="img" aria-label="map of {title}" '
         f'viewBox="0 0 {_SIZE} {_SIZE}">{dots}</svg></div>'
@@ -85,7 +83,7 @@ def _legend(sample: Sample) -> str:
     classes = len(sample.class_names)
     names = "".join(
         f'<span data-class="{label}"><i style="background: {_colour(label, classes)}"></i>'
-        f"{html.escape(sample.class_names[label])}</span>"
+        f"{document.name(sample.class_names[label])}</span>"
         for label in shown
     )
     return f'<div class="classes">{names}</div>'
@@ -97,8 +95,3 @@ def _colour(label: int, classes: int) -> str:
         return "#808080"
     lightness = 38 + 20 * (label % 2) if classes > 8 else 48
     return f"hsl({360 * int(label) / max(classes, 1):.0f} 75% {lightness}%)"
-
-
-@functools.cache
-def _script() -> str:
-    return importlib.resources.files("ssljax.report").joinpath("feature_map.js").read_text()

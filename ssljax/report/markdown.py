@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from ssljax.settings.printable import printable_lines, shortened
+
 
 def code(text: str, in_table: bool = False) -> str:
     """A name as a code span, in which neither Markdown nor HTML is interpreted.
 
-    Line breaks become spaces, and other characters that cannot be printed become �.
+    What acts or cannot be seen is shown as an escape, and a long name loses its middle.
 
     Args:
       text: any text.
       in_table: a vertical bar is escaped; it would end the cell.
     """
-    text = printable(" ".join(text.split()))
+    text = shortened(text)
     ticks = _fence(text, shortest=1)
     pad = " " if text.startswith("`") or text.endswith("`") or not text else ""
     span = f"{ticks}{pad}{text or ' '}{pad}{ticks}"
@@ -24,7 +26,7 @@ def code(text: str, in_table: bool = False) -> str:
 
 def block(language: str, text: str) -> str:
     """A fenced block of code, which nothing in the code can end."""
-    lines = "\n".join(printable(line) for line in text.strip("\n").split("\n"))
+    lines = printable_lines(text.strip("\n"))
     fence = _fence(lines, shortest=3)
     return f"{fence}{language}\n{lines}\n{fence}"
 
@@ -33,13 +35,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; the columns after the first one are aligned to the right."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
-
-
-def printable(text: str) -> str:
-    """Text in which characters that cannot be printed or encoded are replaced with �."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
 
 
 def _fence(text: str, shortest: int) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
 import numpy as np
 
+from ssljax.report.document import name
 from ssljax.report.feature_sample import Sample, place
 
 _QUERIES, _NEIGHBOURS = 8, 6
@@ -45,12 +45,12 @@ def section(samples: Sequence[tuple[str, Sample]]) -> list[str]:
     """
     labels, names = samples[0][1].labels, samples[0][1].class_names
     known = bool(names) and bool((labels >= 0).all())
-    head = "".join(f"<th>{html.escape(name)}</th>" for name, _ in samples)
+    head = "".join(f"<th>{name(title)}</th>" for title, _ in samples)
     lines = [f'<table class="neighbours"><tr><th></th>{head}</tr>']
     right = np.zeros(len(samples), int)
     asked = queries(labels, _QUERIES)
     for index in asked:
-        title = html.escape(names[labels[index]]) if known else ""
+        title = name(names[labels[index]]) if known else ""
         lines.append(f"<tr><td>{_thumbnail(index, '', title)}</td>")
         for column, (_, sample) in enumerate(samples):
             found = nearest(sample.features, index, _NEIGHBOURS)
@@ -58,7 +58,7 @@ def section(samples: Sequence[tuple[str, Sample]]) -> list[str]:
             right[column] += int(same.sum())
             cells = (
                 _thumbnail(other, ("good" if hit else "bad") if known else "",
-                           html.escape(names[labels[other]]) if known else "")
+                           name(names[labels[other]]) if known else "")
                 for other, hit in zip(found, same, strict=True)
             )  # fmt: skip
             lines.append(f'<td class="thumbnails">{"".join(cells)}</td>')

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import matplotlib
 from matplotlib.figure import Figure
 
-from ssljax.report.curves import COLOURS, MUTED, STYLE, finish, to_svg
+from ssljax.report.curves import COLOURS, MUTED, STYLE, finish, printable_label, to_svg
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def draw(points: Sequence[Point], title: str, x_label: str, chance: float | None
         handles += axes.plot([], [], "D", color=MUTED, fillstyle="none", label="published")
     if chance is not None:
         handles.append(axes.axvline(100 * chance, color=MUTED, linestyle=":", label="chance"))
-    axes.set_yticks(range(len(points)), [point.label for point in points])
+    axes.set_yticks(range(len(points)), [printable_label(point.label) for point in points])
     axes.set_ylim(len(points) - 0.5, -0.5)
     finish(axes, title, x_label, "")
     axes.legend(

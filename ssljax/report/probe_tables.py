@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -40,7 +39,7 @@ def section(results: Mapping[str, Any]) -> list[str]:
     for (name, start), own in probed.items():
         cells = [percent(_top1(own, *column)) for column in columns]
         cells += [_tuned(results, start, fraction) for fraction in tuned]
-        lines.append(f"</tr><tr><td>{html.escape(name)}</td>")
+        lines.append(f"</tr><tr><td>{document.name(name)}</td>")
         lines += [f'<td class="n">{cell}</td>' for cell in cells]
     note = (
         "Percent of the test images ± standard deviation over seeds and draws of the labels. kNN: "
@@ -48,7 +47,7 @@ def section(results: Mapping[str, Any]) -> list[str]:
         "which is not changed. With labels: the arms that start from these weights, under "
         "the settings that they chose on validation data."
     )
-    table = "".join(lines) + f'</tr></table><p class="note">{html.escape(note)}</p>'
+    table = "".join(lines) + f'</tr></table><p class="note">{document.text(note)}</p>'
     charts = [chart for probe in _NAMES if (chart := _chart(probed, columns, probe))]
     return ["<h2>Frozen features</h2>", table, document.row(charts)]
 
@@ -87,7 +86,7 @@ def _tuned(results: Mapping[str, Any], start: str, fraction: float) -> str:
     }
     if len(found) == 1:
         return next(iter(found.values()))
-    return "; ".join(f"{html.escape(name)}: {value}" for name, value in found.items())
+    return "; ".join(f"{document.name(name)}: {value}" for name, value in found.items())
 
 
 def _chart(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,7 +66,7 @@ def render(content: Content) -> str:
     """The page as HTML."""
     run = content.run
     title = f"{run.config.method.name} on {run.config.data.dataset}"
-    parts = [f"<h1>{html.escape(title)}</h1>", _state(content), _results(content)]
+    parts = [f"<h1>{document.name(title)}</h1>", _state(content), _results(content)]
     if content.charts:
         charts = "".join(f"<div>{chart}</div>" for chart in content.charts)
         parts += [
@@ -101,10 +100,10 @@ def _state(content: Content) -> str:
         else ""
     )
     bar = "" if finished or not total else f'<progress value="{step}" max="{total}"></progress>'
-    why = f'<p class="state bad">{html.escape(content.ended)}</p>' if content.ended else ""
+    why = f'<p class="state bad">{document.text(content.ended)}</p>' if content.ended else ""
     return (
         f'<p class="state"><b>{doing}</b>: {where}</p>{bar}{why}'
-        f'<p class="note">Written on {html.escape(written)}, {duration(content.seconds)} after '
+        f'<p class="note">Written on {document.text(written)}, {duration(content.seconds)} after '
         f"this start of the run.{reload}</p>"
     )
 
@@ -131,7 +130,7 @@ def _results(content: Content) -> str:
     for name in metrics(content.rows):
         values = (last.get(name), last.get(f"train_{name}"), content.chance.get(name))
         cells = "".join(f'<td class="n">{_number(value)}</td>' for value in values)
-        lines.append(f"<tr><td>{html.escape(label(name))}</td>{cells}</tr>")
+        lines.append(f"<tr><td>{document.name(label(name))}</td>{cells}</tr>")
     lines.append("</table>")
     notes = ["Training: the mean over the epochs since the validation before, with the weights of "
              "each step."]  # fmt: skip
@@ -150,7 +149,7 @@ def _results(content: Content) -> str:
             if name.endswith("top1")
         ]
         notes.append(f"Probes after epoch {probes[-1]['epoch']}: {', '.join(found)}.")
-    return "".join(lines) + f'<p class="note">{html.escape(" ".join(notes))}</p>'
+    return "".join(lines) + f'<p class="note">{document.text(" ".join(notes))}</p>'
 
 
 def _is_comparable(value: Any) -> bool:
@@ -165,7 +164,7 @@ def _filters(content: Content) -> str:
     if content.filters is None:
         return ""
     path, (height, width, _, count), image = content.filters
-    name = html.escape(path)
+    name = document.name(path)
     return (
         f'<h2>First-layer filters</h2><p class="note">{name}: {count} filters of {height}×{width} '
         f"pixels, each with its smallest value black and its largest white.</p>"
@@ -181,9 +180,9 @@ def _settings(run: Run) -> list[str]:
     for key, value in flatten(config):
         if key in defaults and value == defaults[key]:
             continue
-        default = html.escape(_setting(defaults[key])) if key in defaults else ""
+        default = document.name(_setting(defaults[key])) if key in defaults else ""
         lines.append(
-            f"<tr><td>{html.escape(key)}</td><td>{html.escape(_setting(value))}</td>"
+            f"<tr><td>{document.name(key)}</td><td>{document.name(_setting(value))}</td>"
             f'<td class="quiet">{default}</td></tr>'
         )
     note = "Those that differ from the defaults of the method and the model."

@@ -14,7 +14,10 @@ from ssljax.methods.method import Method
 from ssljax.report import puzzles, reconstructions
 from ssljax.report.thumbnails import Sheet, Thumbnail
 from ssljax.runs.trained_model import TrainedModel
+from ssljax.settings.printable import shortened
 from ssljax.training.validation import Evaluator
+
+_LONGEST_NAME = 80  # characters
 
 # A function of the model and a split draws the sheet of each method that has one.
 SHEETS: dict[type[Method], Callable[[TrainedModel, str], Sheet]] = {
@@ -43,7 +46,7 @@ def classified(model: TrainedModel, split: str, hits: int = 8, misses: int = 8) 
     evaluator = Evaluator(model.run, model.run.images(split))
     found: dict[bool, list[Thumbnail]] = {True: [], False: []}
     wanted = {True: hits, False: misses}
-    names = model.class_names
+    names = [shortened(name, _LONGEST_NAME) for name in model.class_names]
     for batch, _, outputs in evaluator.batches(model.parts):
         probabilities = np.asarray(jax.nn.softmax(outputs))
         for index in np.flatnonzero(batch["mask"]):

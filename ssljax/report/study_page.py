@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -42,12 +41,12 @@ def render(
       features: what they see, see `ssljax.report.what_features_see.of_models`.
     """
     parts = [
-        f"<h1>{html.escape(results['dataset'])}: does the pretext task help?</h1>",
-        f"<p>{html.escape(verdict(results))}</p>",
+        f"<h1>{document.name(results['dataset'])}: does the pretext task help?</h1>",
+        f"<p>{document.text(verdict(results))}</p>",
         "<h2>Test accuracy</h2>",
         tables.arms(results),
         tables.failures(results),
-        *(f'<p class="bad">{html.escape(remark)}</p>' for remark in results.get("remarks", ())),
+        *(f'<p class="bad">{document.text(remark)}</p>' for remark in results.get("remarks", ())),
         document.row([charts.arms(results)]),
         *probe_tables.section(results),
         *difference_tables.section(results),

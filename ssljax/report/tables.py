@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import pathlib
 import urllib.parse
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from ssljax.report import document
 from ssljax.studies.labels_worth import random_shares, worth
 from ssljax.studies.results import chosen, describe_failure, failed_arms, main_arms
 
@@ -35,25 +35,27 @@ def arms(results: dict[str, Any]) -> str:
     columns = [
         name for name in names if any(name in results["published"][row] for row in published)
     ]
-    head = "".join(f'<th class="n">{_text(label(name))}</th>' for name in names)
-    beside = "".join(f'<th class="n">{_text(label(name))}</th>' for name in columns)
+    head = "".join(f'<th class="n">{document.name(label(name))}</th>' for name in names)
+    beside = "".join(f'<th class="n">{document.name(label(name))}</th>' for name in columns)
     lines = [f"<table><tr><th>arm</th><th>starts from</th>{head}"]
     lines.append(f"<th>published</th>{beside}</tr>" if published else "</tr>")
     for name, arm in shown.items():
         cells = "".join(f'<td class="n">{percent(chosen(arm), key)}</td>' for key in names)
-        lines.append(f"<tr><td>{_text(name)}</td><td>{_text(arm['start'])}</td>{cells}")
+        lines.append(
+            f"<tr><td>{document.name(name)}</td><td>{document.name(arm['start'])}</td>{cells}"
+        )
         if published:
             row = results["published"].get(arm["published"], {})
             values = (f"{100 * row[key]:.1f}" if key in row else "" for key in columns)
             name = arm["published"] if row else ""
-            lines.append(f'<td class="published">{_text(name)}</td>')
+            lines.append(f'<td class="published">{document.name(name)}</td>')
             lines += [f'<td class="n published">{value}</td>' for value in values]
         lines.append("</tr>")
     columns_after = 1 + len(columns) if published else 0
     span = len(names) + columns_after
     for name in failed_arms(results):
         start = results["config"]["arms"][name]["start"]
-        lines.append(f"<tr><td>{_text(name)}</td><td>{_text(start)}</td>")
+        lines.append(f"<tr><td>{document.name(name)}</td><td>{document.name(start)}</td>")
         lines.append(f'<td colspan="{span}" class="bad">failed</td></tr>')
     chance = chosen(next(iter(shown.values())))["chance"]
     cells = "".join(f'<td class="n">{_percent(chance.get(name))}</td>' for name in names)
@@ -69,13 +71,13 @@ def arms(results: dict[str, Any]) -> str:
     )
     if published and results["published"].get("source"):
         note += f" Published: {results['published']['source']}."
-    return "".join(lines) + f'<p class="note">{_text(note)}</p>'
+    return "".join(lines) + f'<p class="note">{document.text(note)}</p>'
 
 
 def failures(results: dict[str, Any]) -> str:
     """The runs that failed; empty if there are none."""
     lines = "".join(
-        f"<li>{_text(describe_failure(failure))}</li>" for failure in results["failures"]
+        f"<li>{document.text(describe_failure(failure))}</li>" for failure in results["failures"]
     )
     return lines and f"<p>Failed runs, which count nowhere on this page:</p><ul>{lines}</ul>"
 
@@ -89,12 +91,12 @@ def shares(results: dict[str, Any], keys: Sequence[str]) -> str:
     """
     settings = setting_names_of(results)
     span = f' colspan="{len(settings)}"' if len(settings) > 1 else ""
-    lines = [f"<table><tr><th>arm, {_text(label(results['metric']))}</th>"]
+    lines = [f"<table><tr><th>arm, {document.name(label(results['metric']))}</th>"]
     lines += [f'<th class="n"{span}>{100 * float(key):g} %</th>' for key in reversed(keys)]
     lines.append("</tr>")
     if len(settings) > 1:
         lines.append("<tr><th></th>")
-        lines += [f'<th class="n">{_text(name)}</th>' for _ in keys for name in settings]
+        lines += [f'<th class="n">{document.name(name)}</th>' for _ in keys for name in settings]
         lines.append("</tr>")
     failed = {
         (failure["arm"], f"{failure['fraction']:g}", failure["setting"])
@@ -103,7 +105,7 @@ def shares(results: dict[str, Any], keys: Sequence[str]) -> str:
     }
     for name in [*results["arms"], *failed_arms(results)]:
         arm = results["arms"].get(name, {"labels": {}})
-        lines.append(f"<tr><td>{_text(name)}</td>")
+        lines.append(f"<tr><td>{document.name(name)}</td>")
         for key in reversed(keys):
             for setting in settings:
                 share = arm["labels"].get(key, {"settings": {}, "best": None})
@@ -136,7 +138,7 @@ def labels_worth(results: dict[str, Any]) -> str:
                 at_most = "at most " if need == least else ""
                 text = f"{at_most}{100 * need:.3g} % ({need / share:.3g} ×)"
             cells.append(f'<td class="n">{text}</td>')
-        lines.append(f"<tr><td>{_text(name)}</td>{''.join(cells)}</tr>")
+        lines.append(f"<tr><td>{document.name(name)}</td>{''.join(cells)}</tr>")
     note = (
         "The share of the labels that random weights need to reach the arm's accuracy, "
         "interpolated between the shares that they were trained on."
@@ -159,7 +161,7 @@ def pretexts(results: dict[str, Any]) -> str:
     lines = []
     for name, pretext in results["pretexts"].items():
         keys = metrics(pretext)
-        head = "".join(f'<th class="n">{_text(label(key))}</th>' for key in keys)
+        head = "".join(f'<th class="n">{document.name(label(key))}</th>' for key in keys)
         cells = "".join(
             f'<td class="n">{pretext["mean"][key]:.4f} {_spread(pretext, key, 1, 4)}</td>'
             for key in keys
@@ -168,7 +170,7 @@ def pretexts(results: dict[str, Any]) -> str:
             f'<td class="n">{_number(pretext["chance"].get(key))}</td>' for key in keys
         )
         lines.append(
-            f"<table><tr><th>{_text(name)}</th>{head}</tr><tr><td>test</td>{cells}</tr>"
+            f"<table><tr><th>{document.name(name)}</th>{head}</tr><tr><td>test</td>{cells}</tr>"
             f'<tr class="chance"><td>chance</td>{chance}</tr></table>'
         )
     return "".join(lines)
@@ -184,7 +186,7 @@ def runs(results: dict[str, Any], pages: Collection[str]) -> str:
     lines = ['<h2>Runs</h2><table><tr><th>run</th><th class="n">test</th><th></th></tr>']
     for name, metric, value in _runs(results):
         lines.append(f'<tr><td>{_link(name, pages)}</td><td class="n">{value}</td>')
-        lines.append(f"<td>{_text(metric)}</td></tr>")
+        lines.append(f"<td>{document.name(metric)}</td></tr>")
     for failure in results["failures"]:
         lines.append(f"<tr><td>{_link(failure['run'], pages)}</td>")
         lines.append('<td class="n bad">failed</td><td></td></tr>')
@@ -213,8 +215,8 @@ def run_name(folder: str) -> str:
 
 def _link(name: str, pages: Collection[str]) -> str:
     if name not in pages:
-        return _text(name)
-    return f'<a href="{urllib.parse.quote(name)}/report.html">{_text(name)}</a>'
+        return document.name(name)
+    return f'<a href="{urllib.parse.quote(name)}/report.html">{document.name(name)}</a>'
 
 
 def percent(summary: dict[str, Any], key: str) -> str:
@@ -234,7 +236,3 @@ def _percent(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
-
-
-def _text(value: str) -> str:
-    return html.escape(str(value))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from ssljax.files import storage
 from ssljax.settings import config_files
 from ssljax.settings.command_line import Command, import_plugins
 from ssljax.settings.errors import Ending, InputError, nearest
+from ssljax.settings.messages import say
 from ssljax.settings.option_help import Fields, table
 from ssljax.settings.options import flatten
 from ssljax.settings.run_settings import run_fields
@@ -185,7 +185,7 @@ def _select(config: ConfigDict, parents: str, group: str, name: str) -> None:
         owner = owner[key] if isinstance(owner, ConfigDict) and key in owner else {}
     if isinstance(owner, ConfigDict) and group in owner:
         for dropped in select(owner, group, name):
-            print(f"{group}.name={name}: {dropped} is left out; it is no option", file=sys.stderr)
+            say(f"{group}.name={name}: {dropped} is left out; it is no option")
 
 
 def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:

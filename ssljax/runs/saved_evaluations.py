@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pathlib
-import shlex
 from typing import Annotated, Any
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from ssljax.files import storage, untrusted
 from ssljax.files.packed_bits import unpacked
 from ssljax.settings.errors import InputError
+from ssljax.settings.printable import quoted
 
 _Step = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
@@ -70,7 +70,7 @@ class SavedEvaluation(msgspec.Struct, frozen=True):
         """
         flags = [f"--split={self.split}", f"--checkpoint={self.step}"]
         flags += [f"--dataset={self.dataset}"] * (self.dataset != own_dataset)
-        return shlex.join(["python", "-m", "ssljax.evaluate", "--workdir=RUN", *flags])
+        return " ".join(["python -m ssljax.evaluate --workdir=RUN", *map(quoted, flags)])
 
 
 def read_all(workdir: str | pathlib.Path) -> list[SavedEvaluation]:

@@ -224,10 +224,13 @@ def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
         )
 
 
-def describe(report: Mapping[str, Any]) -> str:
+def describe(report: Mapping[str, Any]) -> list[str]:
     """The report as text, a line for each outcome."""
-    lines = [f"initial weights from {report['from']}:"]
-    lines += [f"  {what:8} {', '.join(report[what])}" for what in ("loaded", "fresh", "skipped")]
+    outcomes = ("loaded", "fresh", "skipped")
+    lines = [
+        f"initial weights from {report['from']}:",
+        *(f"  {what:8} {', '.join(report[what])}" for what in outcomes),
+    ]
     if "left_out" in report:
         lines.append(f"  left out {report['left_out']}")
-    return "\n".join(lines)
+    return lines

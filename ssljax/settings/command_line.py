@@ -14,11 +14,15 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 
 from ssljax.settings.errors import Ending, InputError, Interrupted, nearest
 from ssljax.settings.messages import say, show
+from ssljax.settings.printable import printable_lines, shortened
+
+_LONGEST_ERROR = 4000  # characters; the longest path has 4,096 bytes
 
 
 class Command:
@@ -95,7 +99,7 @@ class Command:
         def parse_and_run() -> None:
             positional = self.parse(sys.argv[1:])
             if text := self.printed():
-                show(text)
+                show(*text.split("\n"))
             else:
                 main(self.flags, positional)
                 _disconnect()
@@ -110,8 +114,8 @@ def run_command(name: str, main: Callable[[], None]) -> None:
     128 + N: ended by signal N, such as 130 by Ctrl-C and 143 by SIGTERM.
     """
 
-    def end(message: str, code: int, shared: bool = False) -> None:
-        say(f"{name}: {message}")
+    def end(message: str, code: int, shared: bool = False, more: Sequence[str] = ()) -> None:
+        say(*(shortened(line, _LONGEST_ERROR) for line in (f"{name}: {message}", *more)))
         if shared:
             _disconnect()
         # Immediately: after a failure, threads of libraries would print their own errors.
@@ -125,6 +129,7 @@ def run_command(name: str, main: Callable[[], None]) -> None:
         os._exit(128 + number)
 
     quiet_libraries()
+    _make_reports_printable()
     signal.signal(signal.SIGTERM, end_at_once)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in a shell's background job
         signal.signal(signal.SIGINT, end_at_once)
@@ -135,7 +140,8 @@ def run_command(name: str, main: Callable[[], None]) -> None:
         # While Python ends, its own handlers are not called any more.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except Ending as error:
-        end(str(error), error.exit_code, error.shared)
+        message, *more = error.lines
+        end(message, error.exit_code, error.shared, more)
     except KeyboardInterrupt:
         end("interrupted", 130)
     except BrokenPipeError:
@@ -246,3 +252,21 @@ def quiet_libraries() -> None:
             sys.__unraisablehook__(event)
 
     sys.unraisablehook = unraisable
+
+
+def _make_reports_printable() -> None:
+    """Python's own reports on standard error quote names, too: tracebacks, warnings and logs."""
+
+    def unexpected(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        text = "".join(traceback.format_exception(kind, error, trace))
+        say(*text.rstrip("\n").split("\n"))
+
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printable_lines(super().format(record))
+
+    formatted = warnings.formatwarning
+    sys.excepthook = unexpected
+    warnings.formatwarning = lambda *about, **more: printable_lines(formatted(*about, **more))
+    if logging.lastResort is not None:  # of loggers without a handler
+        logging.lastResort.setFormatter(Formatter())

@@ -9,12 +9,20 @@ class Ending(Exception):
     """Ends a command with one line.
 
     Attributes:
+      lines: the message. Further ones list what it is about; a line break in a name begins none.
       exit_code: of the command.
       shared: True if all processes of a run end with it, so that they can disconnect cleanly.
     """
 
     exit_code = 1
     shared = False
+
+    def __init__(self, *lines: str):
+        super().__init__(*lines)
+        self.lines = lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class InputError(Ending):

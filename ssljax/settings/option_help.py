@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping
 from typing import Any
+
+from ssljax.settings.printable import quoted
 
 Fields = Mapping[str, dataclasses.Field[Any]]
 
@@ -50,5 +51,5 @@ def _typed(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return shlex.quote(",".join(map(repr, value)) or "()")
-    return shlex.quote(str(value))
+        return quoted(",".join(map(repr, value)) or "()")
+    return quoted(str(value))

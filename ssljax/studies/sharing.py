@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from ssljax.runs.config import changes, resolve
 from ssljax.runs.folder import recorded_config
 from ssljax.runs.lock import Busy, lock
 from ssljax.settings.errors import Diverged, InputError
+from ssljax.settings.messages import say
 from ssljax.studies.outcomes import Failure, Outcome
 from ssljax.studies.plan import PlannedRun
 
@@ -65,14 +65,14 @@ def finish(
                 ended[key] = _finish(planned, run)
         if len(ended) == before:
             if said != (said := "; ".join(waiting)):
-                print(f"waiting: {said}", file=sys.stderr)
+                say(f"waiting: {said}")
             time.sleep(_WAIT)
     return {key: ended[key] for key in runs}
 
 
 def _finish(planned: PlannedRun, run: Callable[[PlannedRun], Outcome]) -> Outcome | Failure:
     folder = planned.folder
-    print(f"── {folder}", file=sys.stderr)
+    say(f"── {folder}")
     if error := _recorded(planned):
         again = f"remove {folder} to train it again"
     else:
@@ -81,7 +81,7 @@ def _finish(planned: PlannedRun, run: Callable[[PlannedRun], Outcome]) -> Outcom
         except Diverged as diverged:
             error, again = str(diverged), "the study goes on without it"
             storage.write_json(folder / _FILE, {"error": error})
-    print(f"{folder} failed: {error}; {again}", file=sys.stderr)
+    say(f"{folder} failed: {error}; {again}")
     return Failure(folder, error)
 
 

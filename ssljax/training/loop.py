@@ -80,7 +80,7 @@ def train(
         ended = checkpoints.step(LATEST) == total_steps
         began = time.monotonic()
         if not ended:
-            processes.say(opening(folder.name, run, records, validation_records))
+            processes.say(*opening(folder.name, run, records, validation_records))
         images, validation_images = open_images(
             "" if ended else data.cache,
             records,

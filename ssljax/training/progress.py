@@ -15,21 +15,21 @@ from ssljax.data.records import Records
 from ssljax.devices.processes import is_first
 from ssljax.methods.method import Method
 from ssljax.runs.run import Run
-from ssljax.settings.messages import say
+from ssljax.settings.messages import redraw, say
 
 
-def opening(name: str, run: Run, train: Records, validation: Records) -> str:
-    """Says what is trained, on which images and devices; nothing has to be compiled for it."""
+def opening(name: str, run: Run, train: Records, validation: Records) -> list[str]:
+    """Lines that say what is trained, on which images and devices; nothing is compiled for it."""
     config, devices = run.config, jax.devices()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(run.variable_shapes()[0]))
     classes = f", {len(run.class_names)} classes" if run.class_names else ""
-    text = (
+    return [
+        *run.method.remarks(train.channels),
         f"{name}  {config.method.name} on {config.data.dataset}: {len(train):,} images to train "
-        f"on, {len(validation):,} to validate on{classes}\n"
+        f"on, {len(validation):,} to validate on{classes}",
         f"{name}  {config.model.name} with {parameters:,} parameters on {len(devices)} × "
-        f"{devices[0].device_kind}; compiling"
-    )
-    return "\n".join([*run.method.remarks(train.channels), text])
+        f"{devices[0].device_kind}; compiling",
+    ]
 
 
 def say_concerns(name: str, method: Method, metrics: Mapping[str, float], progress: float) -> None:
@@ -99,7 +99,7 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if self._terminal:
-            say(f"\r\033[K{text}", end="")
+            redraw(text)
         else:
             say(text)
 

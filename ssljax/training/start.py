@@ -86,7 +86,7 @@ def start(
             state.params, state.stats, source, config.init_layers
         )
         state = _with_weights(run, run_step, params, stats)
-        processes.say(transfer.describe(report))
+        processes.say(*transfer.describe(report))
     if not exists:
         _lock(workdir, locks)
         if checkpoints.step(LATEST) != latest:

@@ -79,7 +79,9 @@ def _check_part(part: list[Item], max_side: int) -> list[tuple[Row, bytes | None
 
 def _check(item: Item, max_side: int) -> tuple[Row, bytes | None]:
     """The row of an image, and its bytes if they must be kept."""
-    fault, kept, data = item.fault, item.data, b""
+    label, fault, kept, data = item.label, item.fault, item.data, b""
+    if label is not None and not _is_unicode(label):
+        label, fault = None, fault or "is in a class whose name is not UTF-8"
     width = height = number = 0
     if fault is None:
         try:
@@ -101,7 +103,15 @@ def _check(item: Item, max_side: int) -> tuple[Row, bytes | None]:
         except images.ImageError as error:
             fault = f"is not a whole image: {error}"
     row = Row(
-        item.name, os.fspath(item.file or ""), item.start, item.length, item.split, item.label,
+        item.name, os.fspath(item.file or ""), item.start, item.length, item.split, label,
         fault, number, len(data), width, height, item.features,
     )  # fmt: skip
     return row, None if fault else kept
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -66,7 +66,7 @@ def prepare(
         made = _with_splits(index, shares, choices.seed)
         dropped = 0 if made else _without_leaks(index, choices)
         class_names = source.class_names or _class_names(index)
-        show(describe(index, class_names, made, choices.max_side))
+        show(*describe(index, class_names, made, choices.max_side))
         kept = {
             **metadata,
             "skipped_images": bad,
@@ -89,15 +89,14 @@ def _without_bad_images(index: Index, skip: bool) -> list[str]:
     lines = [f"{count:,} of {total:,} images cannot be used:"]
     lines += [f"  {name} {fault}" for name, fault in first]
     lines += [f"  … and {count - _NAMED:,} more"] if count > _NAMED else []
-    text = "\n".join(lines)
     if count == total:
-        raise InputError(text)
+        raise InputError(*lines)
     if not skip:
-        raise InputError(f"{text}\nrepair them, or leave them out with --skip_bad_images")
+        raise InputError(*lines, "repair them, or leave them out with --skip_bad_images")
     known = {name for (name,) in index.database.execute("select distinct split from images")}
     if lost := sorted(known - set(index.splits())):
         raise InputError(f"no image of the split {lost[0]} can be used; is the source complete?")
-    show(f"left out: {text}")
+    show(f"left out: {lines[0]}", *lines[1:])
     rows = index.database.execute("select name from images where fault is not null order by name")
     return [name for (name,) in rows]
 
@@ -121,21 +120,20 @@ def _without_leaks(index: Index, choices: Choices) -> int:
     leaks = splits.find_leaks(index)
     if not leaks.copies:
         return 0
-    lines = [
-        f"{leaks.copies:,} images have a copy in another split, so a test would not be fair:",
-        *(f"  {a}: {b} is {c}: {d}" for (a, b), (c, d) in leaks.examples),
-    ]
-    text = "\n".join(lines)
+    text = f"{leaks.copies:,} images have a copy in another split, so a test would not be fair:"
+    examples = [f"  {a}: {b} is {c}: {d}" for (a, b), (c, d) in leaks.examples]
     if choices.drop_duplicates:
-        show(f"dropped from the training side: {text}")
+        show(f"dropped from the training side: {text}", *examples)
         splits.drop_leaks(index)
         return leaks.copies
     if choices.keep_duplicates:
-        show(f"kept: {text}")
+        show(f"kept: {text}", *examples)
         return 0
     raise InputError(
-        f"{text}\n--drop_duplicates drops them from the training side, --keep_duplicates keeps the "
-        "splits as they are"
+        text,
+        *examples,
+        "--drop_duplicates drops them from the training side, --keep_duplicates keeps the splits "
+        "as they are",
     )
 
 
@@ -147,9 +145,19 @@ def _class_names(index: Index) -> Sequence[str]:
             "select distinct label from images where fault is null and label is not null"
         )
     ]
+    seen: dict[str, str] = {}
     for name in names:
         if "\n" in name or "\r" in name:
             raise InputError(f"--source: the class name {name!r} must be one line")
+        kept = name.strip()  # as TFDS reads it
+        if not kept:
+            raise InputError(f"--source: the class name {name!r} is blank; rename it")
+        if kept in seen:
+            raise InputError(
+                f"--source: the class names {seen[kept]!r} and {name!r} differ only in blanks; "
+                "rename one"
+            )
+        seen[kept] = name
     if all(re.fullmatch(r"-?\d{1,18}", name, re.ASCII) for name in names):
         return sorted(names, key=int)
     return sorted(names)

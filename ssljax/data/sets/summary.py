@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ssljax.data.sets.index import Index
+from ssljax.settings.printable import shortened
 
 _NAMED = 20  # classes that are named with their counts
 _USUAL_SIDE = 512  # pixels; enough for random crops at the usual 224
@@ -15,8 +16,8 @@ select count(*), sum(bytes), min(min(width, height)), max(max(width, height)), s
 from (select *, 1.0 * max(width, height) as side from images where fault is null)"""
 
 
-def describe(index: Index, class_names: Sequence[str], made: bool, max_side: int) -> str:
-    """Splits, classes with counts, labels and sizes of the usable images.
+def describe(index: Index, class_names: Sequence[str], made: bool, max_side: int) -> list[str]:
+    """Lines: splits, classes with counts, labels and sizes of the usable images.
 
     Args:
       index: after its images were divided among splits.
@@ -43,7 +44,7 @@ def describe(index: Index, class_names: Sequence[str], made: bool, max_side: int
         ).fetchone()[0]
         note = f"; {contradicting:,} images are in several classes" if contradicting else ""
         lines.append(f"{copies:,} images are copies of others{note}")
-    return "\n".join([*lines, *_sizes(index, max_side)])
+    return [*lines, *_sizes(index, max_side)]
 
 
 def _classes(index: Index, class_names: Sequence[str]) -> list[str]:
@@ -53,7 +54,7 @@ def _classes(index: Index, class_names: Sequence[str]) -> list[str]:
             "group by label"
         )
     )
-    shown = ", ".join(f"{name} {counts.get(name, 0):,}" for name in class_names[:_NAMED])
+    shown = ", ".join(f"{shortened(name)} {counts.get(name, 0):,}" for name in class_names[:_NAMED])
     more = f", … and {len(class_names) - _NAMED:,} more" if len(class_names) > _NAMED else ""
     return [f"{len(class_names):,} classes: {shown}{more}"]
 

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from ssljax.models.torch import state_dict_files
 from ssljax.settings.errors import InputError
+from ssljax.settings.printable import quoted
 
 _PREFIX = "ssljax."
 
@@ -67,7 +68,7 @@ class Description:
                 for name, values in (("mean", self.mean or ()), ("std", self.std or ()))
             ),
             f"--image_size={self.image_size}",
-            f"--dataset={self.dataset}",
+            quoted(f"--dataset={self.dataset}"),
         ]
         parts += [f"--heads={self.heads}"] * bool(self.heads)
         return " ".join(parts + ["--class_names=FILE"] * bool(self.class_names))
