@@ -240,7 +240,7 @@ def test_maes_encoder_is_taken_and_its_decoder_is_not(tmp_path):
     params = jax.tree.map(jax.numpy.asarray, source.params)
     _, _, report = transfer.transfer(params, {}, source, "backbone")
     said = transfer.describe(report)
-    assert said.startswith(f"initial weights from {path} (MAE):\n")
+    assert said[0] == f"initial weights from {path} (MAE):"
     assert f"  left out {found.left_out}" in said
 
 
