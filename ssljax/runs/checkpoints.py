@@ -175,15 +175,15 @@ class Checkpoints(SavedCheckpoints):
                 temporary_path_class=checksums.temporary_path_class(folder),
                 multiprocessing_options=barriers,
             )
+            for step in self._steps(kind):  # orbax opens some of their files
+                self._read(kind, step, checksums.check_kinds)
             try:
-                for step in self._steps(kind):  # orbax opens some of their files
-                    checksums.check_kinds(folder / str(step))
                 self._managers[kind] = ocp.CheckpointManager(
                     self._literal.enter_context(storage.literal(folder)),
                     options=options,
                     item_handlers=handlers,
                 )
-            except (Unreadable, ValueError, TypeError, AttributeError, KeyError) as error:
+            except (ValueError, TypeError, AttributeError, KeyError) as error:
                 raise DamagedCheckpoint(
                     f"a checkpoint in {folder} is damaged: {_first_line(error)}; "
                     "move it out of there"
