@@ -137,13 +137,20 @@ def test_a_study_with_a_hostile_arm_is_refused_in_one_harmless_line(tmp_path, na
 @pytest.mark.parametrize(
     "program",
     [
-        "raise ValueError(name)", "warnings.warn(name)", "logging.getLogger('x').warning(name)",
-        "raise InputError(name)", "raise OSError(5, 'x', name)", "show(name)", "say(name)",
+        "raise ValueError(name)",
+        "threading.Thread(target=int, args=[name]).start()",
+        "exec('class X:\\n def __del__(self): raise ValueError(name)', globals()); X()",
+        "warnings.warn(name)",
+        "logging.getLogger('x').warning(name)",
+        "raise InputError(name)",
+        "raise OSError(5, 'x', name)",
+        "show(name)",
+        "say(name)",
     ],
-)  # fmt: skip
+)
 def test_every_way_to_the_terminal_is_harmless(program):
     code = (
-        "import logging, warnings\n"
+        "import logging, threading, warnings\n"
         "from ssljax.settings.command_line import run_command\n"
         "from ssljax.settings.errors import InputError\n"
         "from ssljax.settings.messages import say, show\n"
