@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def evaluate(
 
     from ssljax.devices import processes
     from ssljax.devices.parallelism import own_rows
-    from ssljax.probes.accuracy import packed
+    from ssljax.files.packed_bits import packed
     from ssljax.runs.contamination import check_apart
     from ssljax.runs.trained_model import load_run
     from ssljax.training.metrics import MetricSums
@@ -149,7 +150,7 @@ def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
 
     own = read_config(workdir).data.dataset == result["dataset"]
     path = result_path(workdir, result["split"], result["step"], "" if own else result["dataset"])
-    if path.parent.is_symlink():
+    if os.path.islink(path.parent):  # a path in a bucket has no is_symlink
         raise InputError(f"{path.parent} is a link, so results would be written elsewhere")
     try:
         path.parent.mkdir(exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -113,7 +112,6 @@ def _preflight(config: ConfigDict) -> list[str]:
       What is to be known about the test images, see `ssljax.runs.contamination.check_apart`.
     """
     from ssljax.models import paths
-    from ssljax.models.torch import layouts
     from ssljax.runs import transfer
     from ssljax.runs.config import resolve
     from ssljax.runs.contamination import check_apart
@@ -137,7 +135,9 @@ def _preflight(config: ConfigDict) -> list[str]:
     for pretext in config.pretexts.values():
         remarks.append(check_apart(pretext, config.classification))
     if any(arm.start == "weights_file" for arm in config.arms.values()):
-        starts["weights_file"] = layouts.read_file(config.weights_file).weights.params
+        given = config.classification.copy_and_resolve_references()
+        given.init_from = config.weights_file
+        starts["weights_file"] = transfer.load_source(given).params
     downstream = config.classification.copy_and_resolve_references()
     smallest = min(cell.fraction for cell in plan.cells(config))
     downstream.data.label_fraction = min(smallest, downstream.data.label_fraction)
@@ -161,7 +161,7 @@ def _run_and_probe(planned: PlannedRun) -> Outcome:
     outcome = _run(planned.config, planned.folder)
     if planned.probing is None:
         return outcome
-    step, seed = outcome.test["step"], planned.config.seed
+    step, seed = outcome.test.step, planned.config.seed
     rows = probing.finish(planned.probing, probe, planned.folder, step, seed)
     return dataclasses.replace(outcome, probes=rows)
 
@@ -169,21 +169,23 @@ def _run_and_probe(planned: PlannedRun) -> Outcome:
 def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
     """Trains and evaluates one run, as far as that is not done yet."""
     from ssljax.evaluate import evaluate, result_path, save
+    from ssljax.runs import saved_evaluations
     from ssljax.runs.metrics_log import read_metrics
     from ssljax.runs.saved_checkpoints import SavedCheckpoints
-    from ssljax.studies.outcomes import Outcome
+    from ssljax.studies.outcomes import Outcome, checked
     from ssljax.train import train
 
     method = train(config, folder).method
     _, step = SavedCheckpoints(folder).find(method.hand_over)
     done = result_path(folder, config.data.test_split, step)
-    test = json.loads(done.read_text()) if done.exists() else {}
-    if "standard_error" not in test or ("confusion" in test and "hits" not in test):
-        # Earlier versions did not compute these.
-        test = evaluate(folder)
-        save(test, folder)
     rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
-    return Outcome(folder, test, rows)
+    if done.exists():
+        try:
+            return checked(Outcome(folder, saved_evaluations.read(done), rows))
+        except InputError as error:
+            say(f"{error}; it is evaluated again")
+    save(evaluate(folder), folder)
+    return checked(Outcome(folder, saved_evaluations.read(done), rows))
 
 
 def _write(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -13,26 +12,36 @@ from ml_collections import ConfigDict
 from ssljax.files import storage
 from ssljax.settings.command_line import Command
 from ssljax.settings.errors import InputError
-from ssljax.settings.messages import show
+from ssljax.settings.messages import say, show
 
 if TYPE_CHECKING:
     from ssljax.models.torch.description import Description
+    from ssljax.models.torch.layout import Weights
+    from ssljax.models.torch.layouts import TorchWeights
+
+
+_LONGEST_NAMES = 2**24  # bytes of a file with class names
 
 
 def import_weights(
-    source: str | pathlib.Path, workdir: str | pathlib.Path, given: Description | None = None
+    source: str | pathlib.Path,
+    workdir: str | pathlib.Path,
+    given: Description | None = None,
+    init_part: str = "student",
 ) -> Description:
     """Turns weights into a run folder, which can be evaluated, started from and exported again.
 
     A file of torchvision's AlexNet or ResNet, or of timm's vision transformer, becomes a run of
-    classification. A folder that `export_weights` has made becomes a run of the same method. Using
-    it does not need PyTorch.
+    classification; without a last layer, one that only computes features. So do checkpoints of
+    MoCo, DINO, MAE and DINOv2, see `ssljax.models.torch.published`. A folder that `export_weights`
+    has made becomes a run of the same method. Using it does not need PyTorch.
 
     Args:
       source: `.pth` or `.safetensors`, or a folder with `model.safetensors` and `config.json`.
       workdir: the folder; it must not hold a run yet.
       given: how images are prepared, and the classes; it is added to what the source says, and
         comes before it.
+      init_part: which network of a checkpoint that has two: `student` or `teacher`.
 
     Returns:
       What the source says and what was given. Classes without names are numbered.
@@ -68,19 +77,23 @@ def import_weights(
         folder.is_dir() and {path.name for path in folder.iterdir()} <= {".lock"}
     ):
         raise InputError(f"{folder} exists already; name a new folder")
-    found = layouts.read_file(file)
-    params, stats = found.weights
+    found = layouts.read_file(file, init_part)
+    if found.title:
+        say(f"{file} is a checkpoint of {found.title}")
+    if found.left_out:
+        say(f"left out: {found.left_out}")
     step, epoch = (description.step or 0, description.epoch or 0) if config else (0, 0)
     if config is None:
-        config = _config(description, found.model)
+        config = _config(description, found)
     else:
         _describe(config, given)
+    kept = _used(config, found.weights)
+    params, stats = kept
     names: tuple[str, ...] = ()
     if method_class(config.method.name).names_classes:
         if "head" not in params:
             raise InputError(
-                f"{file} has no last layer ({found.layout.head}), so it names no classes; start "
-                "from it with --config.init_from"
+                f"{file} has no last layer ({found.layout.head}), so it names no classes"
             )
         outputs = params["head"]["bias"].shape[0]
         names = description.class_names or tuple(str(index) for index in range(outputs))
@@ -88,14 +101,16 @@ def import_weights(
             raise InputError(
                 f"--class_names: there are {len(names)} names, but {file} has {outputs} outputs"
             )
+    elif given.class_names:
+        raise InputError(f"--class_names: the network of {file} names no classes")
     run = make_run(resolve(config), names)
-    found.layout.check_shapes(found.weights, run.variable_shapes(), str(file))
+    _fit_positions(params, run.variable_shapes()[0])
+    found.layout.check_shapes(kept, run.variable_shapes(), str(file))
     open_run_folder(folder, run.config)
     checkpoints = Checkpoints(folder)
     parts = jax.tree.map(jnp.asarray, {"params": params, "stats": stats})
     metadata = {
         "method": run.config.method.name,
-        "step": step,
         "epoch": epoch,
         "class_names": list(names),
     }
@@ -152,7 +167,7 @@ def export_weights(
         Description(step=model.step, epoch=epoch if isinstance(epoch, int | float) else None)
     )
     tensors = layout.write(model.params, model.parts["stats"])
-    if path.suffix not in state_dict_files.SUFFIXES:
+    if not state_dict_files.is_named_so(path):
         card = model_card.render(model, workdir, description, licence)
         exported_folder.write(path, tensors, description, run.config, card)
         return description
@@ -163,16 +178,46 @@ def export_weights(
     return description
 
 
-def _config(description: Description, model: Mapping[str, Any]) -> ConfigDict:
+def _config(description: Description, found: TorchWeights) -> ConfigDict:
+    from ssljax.methods import FEATURES
+    from ssljax.models.torch import vit
+    from ssljax.models.torch.layout import HEAD
     from ssljax.runs.config import train_config
 
-    config = train_config("classification", model["name"])
-    config.model.update(model)
-    if "heads" in config.model and description.heads:
-        config.model.heads = description.heads
+    method = "classification" if HEAD in found.weights.params else FEATURES
+    config = train_config(method, found.model["name"])
+    config.model.update(found.model)
+    if "heads" in config.model:
+        usual = vit.HEADS.get(vit.channels_of(config.model), config.model.heads)
+        config.model.heads = description.heads or found.heads or usual
     config.data.dataset = "unknown"
     _describe(config, description)
     return config
+
+
+def _used(config: ConfigDict, weights: Weights) -> Weights:
+    """What a run without heads uses of a network's parts; all of them for another run."""
+    from ssljax.methods import FEATURES
+    from ssljax.models.torch.layout import Weights
+
+    if config.method.name != FEATURES:
+        return weights
+    if others := [name for name in weights.params if name != "backbone"]:
+        say(f"left out: {', '.join(others)}")
+    parts = ({key: tree[key] for key in tree if key == "backbone"} for tree in weights)
+    return Weights(*parts)
+
+
+def _fit_positions(params: dict[str, Any], shapes: dict[str, Any]) -> None:
+    """Interpolates learned positions of another image size, in place."""
+    from ssljax.models import positions
+
+    learned, wanted = (tree["backbone"].get(positions.NAME) for tree in (params, shapes))
+    if learned is None or wanted is None or learned.shape == wanted.shape:
+        return
+    if positions.fits(learned.shape, wanted.shape):
+        params["backbone"][positions.NAME] = positions.carried(learned, wanted.shape)
+        say("positions are interpolated, since those of the file are for images of another size")
 
 
 def _describe(config: ConfigDict, description: Description) -> None:
@@ -196,16 +241,23 @@ def _given(arguments: flags.FlagValues) -> Description:
                     f"--{name}: expected numbers as in 0.5,0.5,0.5, got {text}"
                 ) from error
     if path := arguments.class_names:
-        try:
-            known["class_names"] = tuple(
-                pathlib.Path(os.path.expanduser(path)).read_text("utf-8").splitlines()
-            )
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"--class_names: {path}: {error}") from error
+        known["class_names"] = _read_names(pathlib.Path(os.path.expanduser(path)))
     for name in ("image_size", "heads"):
         known |= {name: arguments[name].value} if arguments[name].value else {}
     known |= {"dataset": arguments.dataset} if arguments.dataset else {}
     return (IMAGENET if arguments.imagenet else UNKNOWN).updated(Description(**known))
+
+
+def _read_names(path: pathlib.Path) -> tuple[str, ...]:
+    from ssljax.models.torch import state_dict_files
+
+    try:
+        state_dict_files.check_file(path)
+        if path.stat().st_size > _LONGEST_NAMES:
+            raise InputError(f"{path} has more than {_LONGEST_NAMES:,} bytes")
+        return tuple(path.read_text("utf-8").splitlines())
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        raise InputError(f"--class_names: {error}") from error
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
@@ -215,19 +267,19 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
             "expected `import FILE RUN` or `export RUN FILE`, or a folder for FILE; see --help"
         )
     from ssljax.methods import method_class
+    from ssljax.models.torch import state_dict_files
     from ssljax.models.torch.loading import loadings
-    from ssljax.models.torch.state_dict_files import TORCH_SUFFIXES
     from ssljax.runs.folder import read_config
 
     action, source, target = positional
     if action == "import":
-        description = import_weights(source, target, _given(arguments))
+        description = import_weights(source, target, _given(arguments), arguments.init_part)
         names_classes = method_class(read_config(target).method.name).names_classes
         if names_classes and not description.class_names:
             show(f"{source} has no class names, so classes are numbered; see --class_names")
     else:
         description = export_weights(source, target, arguments.checkpoint, arguments.licence)
-        if pathlib.Path(target).suffix in TORCH_SUFFIXES:
+        if state_dict_files.is_torch(pathlib.Path(target)):
             show(
                 f"{target} cannot say how images are prepared; import it with {description.flags()}"
             )
@@ -245,19 +297,26 @@ def cli() -> None:
         "FOLDER gets model.safetensors, config.json and README.md, a model card: how it was\n"
         "trained, its results, and how to load it in other libraries.\n"
         "FILE is a state dict of torchvision's AlexNet, or its ResNet-18, 34 or 50, or of timm's\n"
-        "vision transformer. It ends in .safetensors (needs `pip install -e '.[safetensors]'`)\n"
-        "or .pth (PyTorch). Only\n"
-        ".safetensors says how images are prepared, and what the classes are; for other files,\n"
-        "flags say it.",
+        "vision transformer, or a checkpoint of MoCo, DINO, MAE or DINOv2. It ends in\n"
+        ".safetensors (needs `pip install -e '.[safetensors]'`) or .pth or .pth.tar (PyTorch).\n"
+        "Only .safetensors says how images are prepared, and what the classes are; for other\n"
+        "files, flags say it.",
         "python -m ssljax.weights export RUN FOLDER | export RUN FILE |\n"
         "       import FOLDER RUN | import FILE RUN",
     )
     command.text("class_names", "import: a file with a class name per line, in their order")
     command.text("mean", "import: of the channels in [0, 1], which is subtracted: 0.5,0.5,0.5")
     command.text("std", "import: divides the channels after that: 0.5,0.5,0.5")
+    command.text(
+        "init_part",
+        "import: student or teacher, of a checkpoint of MoCo or DINO that has both",
+        "student",
+    )
     command.number("image_size", "import: side of the square images, in pixels")
     command.number(
-        "heads", "import: of a vision transformer's attention, if not 3, 6 or 12 as timm has them"
+        "heads",
+        "import: of a vision transformer's attention, if the file implies none and timm's models "
+        "have others",
     )
     command.text("dataset", "import: TFDS's name of the data set that the classes belong to")
     command.switch(

@@ -325,8 +325,6 @@ def test_init_from_takes_a_backbone_without_a_last_layer(make_config, tmp_path):
     np.testing.assert_array_equal(
         source.stats["backbone"]["layer1_0"]["bn1"]["var"], state["layer1.0.bn1.running_var"]
     )
-    with pytest.raises(InputError, match=r"w.pth has no last layer \(fc\), so it names no classes"):
-        weights.import_weights(tmp_path / "w.pth", tmp_path / "run", IMAGENET)
     del headless["layer3.1.bn2.running_var"]
     headless["layer2.0.conv1.weight"] = headless["layer2.0.conv1.weight"][0]
     headless["projector.weight"] = np.zeros(2, np.float32)

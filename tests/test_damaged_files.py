@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
+import signal
+import subprocess
 
 import pytest
 
 from ssljax import load_run
 from ssljax.models.torch.layouts import read_file
+from ssljax.runs import checkpoint_data, checksums, saved_checkpoints
+from ssljax.runs.checkpoint_files import Unreadable
 from ssljax.runs.metrics_log import MetricsLog, read_metrics
+from ssljax.runs.saved_checkpoints import DamagedCheckpoint, SavedCheckpoints
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from tests.conftest import REPOSITORY
@@ -90,20 +97,199 @@ def test_metrics_with_a_damaged_row_lose_none(run, damage):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "text", "said"),
     [
-        ("metadata/metadata", "{}"),
-        ("metadata/metadata", "[1, 2]"),
-        ("metadata/metadata", '{"format": 1, "class_names": [1]}'),
-        ("params/_METADATA", "{"),
-        ("params/manifest.ocdbt", ""),
+        ("metadata/metadata", "{}", "its metadata have no format"),
+        ("metadata/metadata", "[1, 2]", "its metadata have no format"),
+        ("metadata/metadata", "{", "a file of its metadata is cut short or altered"),
+        ("metadata/metadata", '{"format": 1, "step": 7}', "its metadata are of step 7, not 14"),
+        ("metadata/metadata", '{"format": 1, "step": 14, "class_names": [1]}', "no class_names"),
+        ("params/_METADATA", "{", "a file of its params is cut short or altered"),
+        ("params/manifest.ocdbt", "", "a file of its params is cut short or altered"),
     ],
 )
-def test_a_checkpoint_with_a_damaged_file_is_named(run, name, text):
-    (path,) = (run / "checkpoints" / "best").glob(f"*/{name}")
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_checkpoint_with_a_damaged_file_is_named(run, name, text, said, signed, quick):
+    path = run / "checkpoints/latest/14" / name
     path.write_text(text)
-    with pytest.raises(InputError, match=r"checkpoints/best.* is damaged"):
-        load_run(run)
+    if signed:
+        checksums.write(run / "checkpoints/latest/14")
+    said = said if signed else f"{name} has another checksum than when it was written"
+    with pytest.raises(InputError, match=rf"checkpoints/latest/14 is damaged: .*{said}"):
+        load_run(run, "latest")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """What is damaged is not read again, and who waits for a named pipe fails."""
+    monkeypatch.setattr(saved_checkpoints, "_PAUSES", ())
+    before = signal.signal(signal.SIGALRM, fuzzer._alarm)
+    signal.alarm(fuzzer.PATIENCE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def restore(run):
+    """Reads all that the best checkpoint has."""
+    checkpoints = SavedCheckpoints(run)
+    step = checkpoints.step("best")
+    return checkpoints.restore_as_saved("best", step, ("params", "stats", "teacher", "memory"))
+
+
+def test_every_flipped_bit_is_noticed(run, quick):
+    (folder,) = (run / "checkpoints/best").iterdir()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert len(files) > 15
+    rng = random.Random(0)
+    for index in range(60):
+        path = files[index] if index < len(files) else rng.choice(files)
+        before = path.read_bytes()
+        damaged = bytearray(before)
+        damaged[rng.randrange(len(before))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedCheckpoint, match=rf"{folder} is damaged: ") as found:
+            restore(run)
+        assert "\n" not in str(found.value)
+        path.write_bytes(before)
+    assert restore(run)["params"]
+
+
+def test_checksums_are_those_of_coreutils_and_of_all_files(run):
+    for folder in (run / "checkpoints").glob("*/*"):
+        check = ["sha256sum", "--check", "--strict", "checksums.sha256"]
+        done = subprocess.run(check, cwd=folder, capture_output=True, text=True, check=True)
+        names = {line.removesuffix(": OK") for line in done.stdout.splitlines()}
+        files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        assert names == files - {"checksums.sha256"}
+
+
+DIGEST = "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda lines: None, "checksums.sha256 is missing"),
+        (lambda lines: "", "was not there when it was written"),
+        (lambda lines: "".join(lines)[:-1], "checksums.sha256 is cut short or altered"),
+        (lambda lines: "".join(lines).upper(), "checksums.sha256 is cut short or altered"),
+        (lambda lines: "[1, null]\n\0\udcff", "checksums.sha256 is cut short or altered"),
+        (lambda lines: f"{DIGEST}  params/{'a' * 1000}\n", "checksums.sha256 is cut short"),
+        (lambda lines: "\n" * 2**26, "checksums.sha256 is cut short or altered"),
+        (lambda lines: "".join([*lines, f"{DIGEST}  params/../../../pipe\n"]), "pipe is missing"),
+        (lambda lines: "".join([*lines, f"{DIGEST}  ../pipe\n"]), None),
+        (lambda lines: "".join([*lines, f"{DIGEST}  /proc/self/mem\n"]), None),
+    ],
+)
+def test_checksums_that_are_none(run, quick, change, said):
+    """Names of files outside of the checkpoint are not opened."""
+    (path,) = run.glob("checkpoints/best/*/checksums.sha256")
+    os.mkfifo(path.parent.parent / "pipe")
+    text = change(path.read_text().splitlines(keepends=True))
+    path.unlink()
+    if text is not None:
+        path.write_bytes(text.encode(errors="surrogateescape"))
+    if said is None:
+        assert restore(run)["params"]
+        return
+    with pytest.raises(DamagedCheckpoint, match=rf"best/\d+ is damaged: .*{said}"):
+        restore(run)
+
+
+@pytest.mark.parametrize("name", ["checksums.sha256", "commit_success.txt", "params/d", "params/x"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to(path.parent),
+        lambda path: path.symlink_to("nothing"),
+    ],
+)
+def test_only_regular_files_are_opened(run, quick, make, name):
+    (folder,) = (run / "checkpoints/best").iterdir()
+    path = folder / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    make(path)
+    with pytest.raises(DamagedCheckpoint, match=f"is damaged: '{path.name}' is no regular file"):
+        restore(run)
+
+
+def test_a_file_that_was_added_is_named(run, quick):
+    (folder,) = (run / "checkpoints/best").iterdir()
+    (folder / "params/d/two\nlines").touch()
+    said = r"'params/d/two\\nlines' was not there when it was written"
+    with pytest.raises(DamagedCheckpoint, match=said):
+        restore(run)
+
+
+def test_a_pipe_in_the_checkpoint_before_the_latest(run, make_config, pretext_run, quick):
+    """Orbax would open it."""
+    config = make_config("classification")
+    config.init_from, config.epochs = str(pretext_run), 3
+    path = run / "checkpoints/latest/7/_CHECKPOINT_METADATA"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"latest is damaged: '_CHECK.* is no regular .*; move it"):
+        train(config, run)
+
+
+DATA = {"next_example": 448, "interval": {}, "epoch_sums": {"loss": [2.5, 448.0]}}
+ROW = {"kind": "train", "step": 14, "loss": 2.5}
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {},
+        {"interval": {"per_class": [[1.0, float("nan")], [3.0, 0.0]]}},
+        {"unwritten": [ROW]},
+        {"unwritten": []},
+    ],
+)
+def test_data_of_a_checkpoint_that_a_run_can_have_saved(good):
+    checkpoint_data.check({**DATA, **good}, step=14, batch_size=32)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        *[
+            ({"next_example": value}, r"next_example of data/metadata must be 448 \(step 14 ×")
+            for value in ("448", None, 1e30, 448.0, -32, 480, 0, True, [448])
+        ],
+        *[
+            ({"epoch_sums": value}, r"epoch_sums of data/metadata must hold \[Σ values, Σ")
+            for value in (
+                None, [], "text", {"loss": 1.0}, {"loss": [1.0]}, {"loss": [1.0, "a"]},
+                {"loss": [1.0, -1.0]}, {"loss": [1.0, float("inf")]}, {"loss": [1.0, [1.0]]},
+                {"loss": [[1.0], [1.0, 1.0]]}, {"loss": [10**400, 1.0]}, {"loss": [None, None]},
+            )
+        ],
+        ({"interval": 3}, r"interval of data/metadata must hold"),
+        *[
+            ({"unwritten": value}, "unwritten of data/metadata must be rows .* to step 14, not")
+            for value in (
+                None, {}, [3], [{}], [{**ROW, "kind": "x"}], [{**ROW, "step": 15}],
+                [{**ROW, "step": -1}], [{**ROW, "step": 1.0}], [{**ROW, "loss": "a"}],
+            )
+        ],
+        ({"more": 1}, "data/metadata has an unknown key 'more'"),
+    ],
+)  # fmt: skip
+def test_data_of_a_checkpoint_that_no_run_can_have_saved(bad, said):
+    with pytest.raises(Unreadable, match=said) as found:
+        checkpoint_data.check({**DATA, **bad}, step=14, batch_size=32)
+    assert len(str(found.value)) < 200
+
+
+@pytest.mark.parametrize("data", [None, [], "text", 1, {}])
+def test_data_of_a_checkpoint_that_is_none(data):
+    with pytest.raises(Unreadable, match=r"data/metadata must"):
+        checkpoint_data.check(data, step=14, batch_size=32)
 
 
 @pytest.mark.parametrize(

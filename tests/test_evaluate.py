@@ -12,8 +12,8 @@ from ssljax import load_run
 from ssljax.data import images
 from ssljax.data.order import record_rng
 from ssljax.evaluate import describe, evaluate, result_path, save
+from ssljax.files.packed_bits import unpacked
 from ssljax.models.network import variables
-from ssljax.probes.accuracy import unpacked
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 
@@ -105,7 +105,7 @@ def test_what_is_no_run_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="is not a run folder: it has no config.json"):
         evaluate(tmp_path)
     (tmp_path / "config.json").write_text("[1")
-    with pytest.raises(InputError, match="config.json cannot be read"):
+    with pytest.raises(InputError, match="config.json is damaged"):
         evaluate(tmp_path)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from ssljax import arm_config, setting_config, study
 from ssljax.runs.metrics_log import read_metrics
+from ssljax.runs.saved_evaluations import SavedEvaluation
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError, TrainingFailed
 from ssljax.studies.outcomes import Failure, Outcome, choose, repeated
@@ -75,7 +76,8 @@ def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_p
 
 
 def outcome(top1):
-    return Outcome(pathlib.Path("run"), {}, [{"top1": top1 / 2}, {"top1": top1}])
+    test = SavedEvaluation("", "", "best", 1, 1, {}, {}, {})
+    return Outcome(pathlib.Path("run"), test, [{"top1": top1 / 2}, {"top1": top1}])
 
 
 def test_settings_that_failed_are_not_chosen(config):

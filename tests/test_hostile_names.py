@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from ssljax import arm_config, setting_config, study
-from ssljax.probes.accuracy import packed
+from ssljax.files.packed_bits import packed
 from ssljax.report import document, feature_sample, study_page, what_features_see
 from ssljax.report.thumbnails import Sheet, Thumbnail
+from ssljax.runs.saved_evaluations import SavedEvaluation
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
 from ssljax.settings.printable import printable
@@ -47,11 +48,10 @@ def outcome(folder, name: str):
         {"epoch": epoch, **metrics, **{f"train_{metric}": 1.0 for metric in metrics}}
         for epoch in (1, 2)
     ]
-    test = {
-        "metrics": metrics, "standard_error": metrics, "chance": metrics, "examples": 4,
-        "class_names": [name, f"{name}2"], "confusion": [[1, 1], [0, 2]],
-        "hits": packed(np.array([True, False, True, True])),
-    }  # fmt: skip
+    test = SavedEvaluation(
+        name, name, "best", 1, 4, metrics, metrics, metrics, [name, f"{name}2"],
+        confusion=[[1, 1], [0, 2]], hits=packed(np.array([True, False, True, True])),
+    )  # fmt: skip
     (folder / "environment.json").write_text(json.dumps([{"command": name}]))
     return outcomes.Outcome(folder, test, rows)
 

@@ -37,5 +37,6 @@ def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
         assert "a checkpoint was saved at step" in result["errors"]
         assert "Traceback" not in result["errors"]
     subprocess.run(arguments, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
+    assert not (folder / "checkpoints/damaged").exists()  # each was complete, with checksums
     assert kills.same(folder, undisturbed)
     assert len(json.loads((folder / "environment.json").read_text())) >= 6

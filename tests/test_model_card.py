@@ -280,8 +280,8 @@ def test_texts_stay_texts(text):
 def test_names_of_strangers_are_text_on_the_card(classification_run, tmp_path):
     run = shutil.copytree(classification_run, tmp_path / "run")
     result = {
-        "dataset": HOSTILE, "split": HOSTILE, "step": load_run(run).step, "examples": 3,
-        "metrics": {HOSTILE: 0.5, "nan": float("nan"), "odd": []}, "standard_error": {},
+        "dataset": HOSTILE, "split": HOSTILE, "checkpoint": HOSTILE, "examples": 3,
+        "step": load_run(run).step, "metrics": {HOSTILE: 0.5}, "standard_error": {HOSTILE: 0.1},
         "chance": {},
     }  # fmt: skip
     (run / "evaluation").mkdir(exist_ok=True)
@@ -293,9 +293,12 @@ def test_names_of_strangers_are_text_on_the_card(classification_run, tmp_path):
     outside = re.sub(r"(?s)(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", outside)  # and of spans
     assert "script" not in outside
     assert "rm -rf" not in outside
-    for damaged in ('{"dataset": 1}', "[]", "{", "{}"):
+    for damaged in (
+        '{"dataset": 1}', "[]", "{", "{}", "", "[" * 10**5, json.dumps({**result, "step": -1}),
+        json.dumps({**result, "metrics": {HOSTILE: float("nan")}}),
+    ):  # fmt: skip
         (run / "evaluation/hostile.json").write_text(damaged)
-        with pytest.raises(InputError, match="hostile.json cannot be read as a result of"):
+        with pytest.raises(InputError, match=r"(?s)hostile.json is damaged: .*; evaluate again"):
             weights.export_weights(run, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pathlib
 import re
@@ -17,6 +18,7 @@ from PIL import Image
 from ssljax.data.records import open_records
 from ssljax.data.sets import fashion_mnist_10k
 from ssljax.files import storage
+from ssljax.runs import checksums
 from ssljax.runs.checkpoint_files import Unreadable, read_back
 from ssljax.runs.checkpoints import Checkpoints
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
@@ -59,6 +61,35 @@ def test_a_checkpoint_can_be_read_in_a_folder_of_any_name(tmp_path, name):
     params = saved.restore_as_saved("latest", 3, ("params",))["params"]
     np.testing.assert_array_equal(params["head"]["bias"], np.arange(3.0))
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.quick
+def test_only_folders_with_the_number_of_a_step_are_checkpoints(tmp_path):
+    save(tmp_path, 1)
+    names = {"²", "３", "007", "1e3", "+5", "12 ", "x"}
+    for name in names:
+        (tmp_path / "checkpoints/latest" / name).mkdir()
+    assert SavedCheckpoints(tmp_path).find("latest") == ("latest", 1)
+    for step in (2, 3):
+        save(tmp_path, step)
+    assert {path.name for path in (tmp_path / "checkpoints/latest").iterdir()} == names | {"2", "3"}
+
+
+@pytest.mark.quick
+def test_a_checkpoint_without_checksums_is_not_called_saved(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+
+    def fail(checkpoint, but=()):
+        assert checkpoint.is_dir()
+        assert [path.name for path in tmp_path.glob("checkpoints/*/2")] == []
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checksums, "write", fail)
+    with pytest.raises(TrainingFailed, match=r"No space left on device; the last good .*latest/1"):
+        save(tmp_path, 2)
+    monkeypatch.undo()
+    save(tmp_path, 3)  # and what was left is removed
+    assert sorted(path.name for path in tmp_path.glob("checkpoints/latest/*")) == ["1", "3"]
 
 
 @pytest.mark.parametrize("name", NAMES[:-1])

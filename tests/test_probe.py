@@ -14,10 +14,11 @@ import pytest
 import ssljax
 from ssljax.data.image_source import ImageSource
 from ssljax.data.records import open_records
+from ssljax.files.packed_bits import unpacked
 from ssljax.models.batch_norm import COLLECTION
 from ssljax.models.network import Network, variables
 from ssljax.probes import knn, linear
-from ssljax.probes.accuracy import accuracies, unpacked
+from ssljax.probes.accuracy import accuracies
 from ssljax.probes.features import LabelledFeatures, extract, flat
 from ssljax.probes.random_weights import with_random_weights
 from ssljax.runs.feature_extraction import FeatureExtractor

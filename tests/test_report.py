@@ -14,7 +14,7 @@ import scipy.stats
 from PIL import Image
 
 from ssljax import study
-from ssljax.probes.accuracy import unpacked
+from ssljax.files.packed_bits import unpacked
 from ssljax.report import budgets, classes, study_page, tables
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.trained_model import load_run

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ssljax import load_run
-from ssljax.runs import checkpoint_files
+from ssljax.runs import checkpoint_files, checksums
 from ssljax.runs.lock import lock
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
@@ -85,19 +85,27 @@ def test_a_damaged_checkpoint_is_named(make_config, tmp_path):
         train(config, tmp_path / "run")
 
 
-@pytest.mark.parametrize("damage", ["missing params", "missing file", "truncated"])
+@pytest.mark.parametrize(
+    "damage", ["missing params", "missing file", "truncated", "flipped bit", "position"]
+)
 def test_the_checkpoint_before_a_damaged_one_restores(make_config, tmp_path, capsys, damage):
     config = make_config("jigsaw,small_net")
     train(config, tmp_path / "undisturbed")
     shutil.copytree(tmp_path / "undisturbed", tmp_path / "run")
     newest = tmp_path / "run" / "checkpoints" / "latest" / "14"
-    if damage.startswith("missing ") and damage != "missing file":
-        shutil.rmtree(newest / damage.split()[1])
+    if damage == "missing params":
+        shutil.rmtree(newest / "params")
     largest = max(newest.rglob("optimizer/**/d/*"), key=lambda path: path.stat().st_size)
     if damage == "missing file":
         largest.unlink()
     if damage == "truncated":
         largest.write_bytes(largest.read_bytes()[:1000])
+    data = newest / "data/metadata"
+    if damage == "flipped bit":
+        data.write_text(data.read_text().replace("448", "449"))
+    if damage == "position":
+        data.write_text(data.read_text().replace("448", '"448"'))
+        checksums.write(newest)
     config.epochs = 3
     for folder in ("undisturbed", "run"):
         train(config, tmp_path / folder)

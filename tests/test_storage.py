@@ -134,11 +134,16 @@ def test_a_damaged_checkpoint_in_a_bucket_is_put_aside(make_config, bucket, capf
     train(make_remote(make_config, bucket), workdir)
     checkpoints = storage.path(workdir, "test") / "checkpoints"
     last, before = sorted(int(path.name) for path in (checkpoints / "latest").iterdir())[::-1]
-    (checkpoints / "latest" / str(last) / "params" / "manifest.ocdbt").unlink()
+    manifest = checkpoints / "latest" / str(last) / "params" / "manifest.ocdbt"
+    content = bytearray(manifest.read_bytes())
+    content[-1] ^= 1
+    manifest.write_bytes(content)
     train(make_remote(make_config, bucket), workdir)
-    assert f"continuing from step {before}" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "params/manifest.ocdbt has another checksum than when it was written" in said
+    assert f"continuing from step {before}" in said
     assert (checkpoints / "damaged" / str(last) / "params" / "_METADATA").exists()
-    assert (checkpoints / "latest" / str(last) / "params" / "manifest.ocdbt").exists()
+    assert manifest.exists()
     assert untimed(workdir)[-1]["step"] == last
 
 

@@ -395,13 +395,13 @@ def test_a_vit_goes_through_a_run_folder_and_back(tmp_path):
 def test_what_is_not_such_a_transformer_is_listed():
     state = numpy_state(timms())
     del state["blocks.1.attn.qkv.bias"]
-    state["blocks.2.ls1.gamma"] = np.ones(32, np.float32)
+    state["blocks.2.attn.q_norm.weight"] = np.ones(32, np.float32)
     state["blocks.2.mlp.fc1.bias"] = state["blocks.2.mlp.fc1.bias"][:5]
     with pytest.raises(InputError) as error:
         layouts.recognise(state)
     assert "missing blocks.1.attn.qkv.bias" in str(error.value)
     assert "is not timm's vision transformer: " in str(error.value)
-    assert "extra blocks.2.ls1.gamma" in str(error.value)
+    assert "extra blocks.2.attn.q_norm.weight" in str(error.value)
     state = numpy_state(timms())
     state["blocks.2.mlp.fc1.bias"] = state["blocks.2.mlp.fc1.bias"][:5]
     said = r"blocks.2.mlp.fc1.bias has another shape than blocks.0.mlp.fc1.bias"

@@ -9,6 +9,7 @@ from ssljax.methods.barlow_twins import BarlowTwins
 from ssljax.methods.byol import BYOL
 from ssljax.methods.classification import Classification
 from ssljax.methods.dino import DINO
+from ssljax.methods.features import Features
 from ssljax.methods.ibot import IBOT
 from ssljax.methods.ijepa import IJEPA
 from ssljax.methods.jigsaw import Jigsaw
@@ -44,6 +45,8 @@ METHODS: dict[str, type[Method]] = {
     "swav": SwAV,
     "vicreg": VICReg,
 }
+# Of imported weights without a head. It trains nothing, so it is not offered as a method.
+FEATURES = "features"
 
 
 def method_class(name: str) -> type[Method]:
@@ -54,6 +57,8 @@ def method_class(name: str) -> type[Method]:
     """
     if not name:
         raise InputError("method.name is not set")
+    if name == FEATURES:
+        return Features
     if name not in METHODS:
         raise InputError(
             f"method.name: unknown method {name!r}; {nearest(name, METHODS)}, or name your own "

@@ -10,8 +10,8 @@ import numpy as np
 from ssljax.data.prepared import is_prepared
 from ssljax.data.records import Records, open_records
 from ssljax.report import markdown
-from ssljax.report.saved_evaluations import SavedEvaluation, numbers
 from ssljax.runs.metrics_log import read_metrics
+from ssljax.runs.saved_evaluations import SavedEvaluation, numbers
 from ssljax.runs.trained_model import TrainedModel
 from ssljax.settings.errors import InputError
 

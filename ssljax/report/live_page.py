@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ import numpy as np
 
 from ssljax.devices import processes
 from ssljax.files import storage
-from ssljax.runs.folder import read_config
+from ssljax.runs.folder import read_config, read_starts
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.run import Run, open_run
 from ssljax.settings.errors import Diverged, Interrupted
@@ -105,7 +104,7 @@ class LivePage:
         return Content(
             run,
             rows,
-            self._part("environment", lambda: _environment(folder), ()),
+            self._part("environment", lambda: read_starts(folder), ()),
             chance,
             self._part("charts", lambda: list(run_charts.draw(rows, chance).values()), ()),
             self._inputs or "",
@@ -146,11 +145,6 @@ def _chance(run: Run) -> dict[str, float]:
     if len(records) > _MANY and not records.has_labels():
         return {}
     return run.method.chance(records.labels())
-
-
-def _environment(folder: pathlib.Path) -> list[Any]:
-    starts = json.loads((folder / "environment.json").read_text())
-    return list(starts)
 
 
 def _features(run: Run, weights: Mapping[str, Any]) -> str:

@@ -13,8 +13,8 @@ from ssljax.models.torch.loading import loadings
 from ssljax.report import front_matter, markdown
 from ssljax.report.card_results import count, results
 from ssljax.report.known_data_sets import known
-from ssljax.report.saved_evaluations import SavedEvaluation, read_all
 from ssljax.runs.config import defaults_of
+from ssljax.runs.saved_evaluations import SavedEvaluation, read_all
 from ssljax.runs.trained_model import TrainedModel
 
 _SHOWN = 100  # class names

@@ -1,8 +1,8 @@
 """Writes the checkpoints of a run: the latest, to continue from, and the best, to be used.
 
 `saved_checkpoints.py` has their layout. The last two of `latest` are kept. All are written
-asynchronously, are read back, and appear completely or not at all. An older one is removed only
-after the newer one is complete.
+asynchronously, are read back, get checksums, and appear completely or not at all. An older one is
+removed only after the newer one is complete.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from jax.experimental import multihost_utils
 
 from ssljax.devices import processes
 from ssljax.files import storage
-from ssljax.runs import checkpoint_files
+from ssljax.runs import checkpoint_data, checkpoint_files, checksums
+from ssljax.runs.checkpoint_files import Unreadable
 from ssljax.runs.config import FORMAT
 from ssljax.runs.saved_checkpoints import (
     BEST,
@@ -66,9 +67,9 @@ class Checkpoints(SavedCheckpoints):
           kind: `latest` or `best`.
           step: of training.
           parts: nested dicts of arrays by name, such as `params`; empty ones are left out.
-          metadata: JSON values that describe the checkpoint.
-          data: JSON values: the position of the input pipeline (one global position, whatever the
-            number of processes) and the running means.
+          metadata: JSON values that describe the checkpoint, beside its format and step.
+          data: JSON values, see `ssljax.runs.checkpoint_data`. There is one global position,
+            whatever the number of processes.
 
         Raises:
           TrainingFailed: this or the previous checkpoint cannot be written.
@@ -78,7 +79,7 @@ class Checkpoints(SavedCheckpoints):
             for name, part in parts.items()
             if leaves(part)
         }
-        items["metadata"] = ocp.args.JsonSave({"format": FORMAT, **metadata})
+        items["metadata"] = ocp.args.JsonSave({**metadata, "format": FORMAT, "step": step})
         if data is not None:
             items["data"] = ocp.args.JsonSave(dict(data))
         self._started[kind] = step
@@ -87,13 +88,16 @@ class Checkpoints(SavedCheckpoints):
         except Exception as error:
             raise self._failure(kind, error) from error
 
-    def restore_latest(self, like: Mapping[str, Any]) -> tuple[dict[str, Any], dict]:
+    def restore_latest(
+        self, like: Mapping[str, Any], batch_size: int
+    ) -> tuple[dict[str, Any], dict]:
         """Restores the latest checkpoint, or the one before it if that one is damaged.
 
         A damaged one is moved to `checkpoints/damaged`.
 
         Args:
           like: parts with the same shapes, on the devices where the restored ones are to be.
+          batch_size: of the run.
 
         Returns:
           The parts, and data as it was saved.
@@ -104,12 +108,12 @@ class Checkpoints(SavedCheckpoints):
         """
         steps = sorted(self._steps(LATEST))
         try:
-            restored = self._restore_latest(steps[-1], like)
+            restored = self._restore_latest(steps[-1], like, batch_size)
         except DamagedCheckpoint as error:
             if len(steps) < 2:
                 raise
             try:
-                restored = self._restore_latest(steps[-2], like)
+                restored = self._restore_latest(steps[-2], like, batch_size)
             except DamagedCheckpoint as other:
                 raise DamagedCheckpoint(f"{error}. So is the one before: {other}") from other
             self._put_aside(steps[-1])
@@ -117,11 +121,21 @@ class Checkpoints(SavedCheckpoints):
         self._manager(LATEST)  # finds now what would keep the next one from being written
         return restored
 
-    def _restore_latest(self, step: int, like: Mapping[str, Any]) -> tuple[dict[str, Any], dict]:
+    def _restore_latest(
+        self, step: int, like: Mapping[str, Any], batch_size: int
+    ) -> tuple[dict[str, Any], dict]:
         self.metadata(LATEST, step)
+        self._read(LATEST, step, checksums.verify, "data", *like)
         self._check_shapes(LATEST, step, "params", like["params"])
         data = self._read(LATEST, step, checkpoint_files.read_json, "data")
-        return self._read_parts(LATEST, step, like), data
+        try:
+            checkpoint_data.check(data, step, batch_size)
+        except Unreadable as error:
+            raise self._damaged(LATEST, step, str(error)) from error
+        parts = self._read_parts(LATEST, step, like)
+        if (reached := int(parts["optimizer"]["step"])) != step:
+            raise self._damaged(LATEST, step, f"its optimizer is at step {reached}, not {step}")
+        return parts, data
 
     def wait(self, *kinds: str) -> None:
         """Waits until everything, or everything of some kinds, is written.
@@ -148,6 +162,8 @@ class Checkpoints(SavedCheckpoints):
     def _manager(self, kind: str) -> ocp.CheckpointManager:
         """What writes the checkpoints of a kind."""
         if kind not in self._managers:
+            folder = self._folder / kind
+            folder.mkdir(parents=True, exist_ok=True)
             # Without a prefix, the threads of the two kinds would share their barriers.
             barriers = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=kind)
             arrays = checkpoint_files.CheckedHandler(multiprocessing_options=barriers)
@@ -156,17 +172,18 @@ class Checkpoints(SavedCheckpoints):
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=KEPT[kind],
                 cleanup_tmp_directories=True,
+                temporary_path_class=checksums.temporary_path_class(folder),
                 multiprocessing_options=barriers,
             )
-            folder = self._folder / kind
-            folder.mkdir(parents=True, exist_ok=True)
             try:
+                for step in self._steps(kind):  # orbax opens some of their files
+                    checksums.check_kinds(folder / str(step))
                 self._managers[kind] = ocp.CheckpointManager(
                     self._literal.enter_context(storage.literal(folder)),
                     options=options,
                     item_handlers=handlers,
                 )
-            except (ValueError, TypeError, AttributeError, KeyError) as error:
+            except (Unreadable, ValueError, TypeError, AttributeError, KeyError) as error:
                 raise DamagedCheckpoint(
                     f"a checkpoint in {folder} is damaged: {_first_line(error)}; "
                     "move it out of there"

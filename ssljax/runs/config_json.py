@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ssljax.files import untrusted
 from ssljax.runs.config import FORMAT
 from ssljax.settings.errors import InputError
 
@@ -21,18 +22,15 @@ def read(path: pathlib.Path) -> ConfigDict:
     """Reads what `dumps` wrote; nothing but the format is checked.
 
     Raises:
-      InputError: it has another format.
+      InputError: it is no such file, is damaged, or has another format.
       OSError: it cannot be read.
-      ValueError: it is damaged.
     """
-    values = json.loads(path.read_text())
-    if not isinstance(values, dict):
-        raise ValueError("it has no settings")
+    values = untrusted.read_json(path, dict[str, Any], "it should hold the settings of a run")
     found = values.pop("format", None)
     if found != FORMAT:
         raise InputError(
-            f"the run has format {found}, this version of ssljax reads format {FORMAT}; "
-            "train it again, or use the version that wrote it"
+            f"{path}: the run has format {found!r:.50}, this version of ssljax reads "
+            f"format {FORMAT}; train it again, or use the version that wrote it"
         )
     return ConfigDict(_tuples(values))
 

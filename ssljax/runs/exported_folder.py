@@ -35,7 +35,7 @@ def check_target(target: str | os.PathLike[str]) -> pathlib.Path:
     if storage.is_remote(target):
         raise InputError(f"{target}: weights are exported to a disk; copy them from there")
     path = pathlib.Path(os.path.expanduser(target))
-    if path.suffix in state_dict_files.SUFFIXES:
+    if state_dict_files.is_named_so(path):
         if path.exists():
             raise InputError(f"{path} exists already; name a new file")
         return path

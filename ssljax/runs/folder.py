@@ -11,17 +11,17 @@ checkpoints/       see checkpoints.py
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import pathlib
 import platform
 import subprocess
 import sys
 import time
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from ssljax.files import storage
+from ssljax.files import storage, untrusted
 from ssljax.runs import config_json
 from ssljax.runs.config import changes, check_train_config, complete
 from ssljax.settings.errors import InputError
@@ -55,15 +55,19 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     """
     path = storage.path(workdir, "--workdir") / "config.json"
     try:
-        config = complete(config_json.read(path))
+        values = config_json.read(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{workdir} is not a run folder: {_what_is_there(path.parent)}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        config = complete(values)
         check_train_config(config)
         return config
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except FileNotFoundError as error:
-        raise InputError(f"{workdir} is not a run folder: {_what_is_there(path.parent)}") from error
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
 
 
 def _what_is_there(folder: pathlib.Path) -> str:
@@ -106,16 +110,22 @@ def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
         )
 
 
-def _add_environment(workdir: pathlib.Path) -> None:
+def read_starts(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The entries of environment.json, one for each start.
+
+    Raises:
+      InputError: it is damaged.
+      OSError: it cannot be read.
+    """
     path = workdir / "environment.json"
+    return untrusted.read_json(path, list[dict[str, Any]], "repair or remove it")
+
+
+def _add_environment(workdir: pathlib.Path) -> None:
     try:
-        starts = json.loads(path.read_text())
+        starts = read_starts(workdir)
     except FileNotFoundError:
         starts = []
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}; repair or remove it") from error
-    if not isinstance(starts, list):
-        raise InputError(f"{path} is damaged: it does not hold a list; repair or remove it")
     starts.append(
         {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -128,7 +138,7 @@ def _add_environment(workdir: pathlib.Path) -> None:
             "device_kind": jax.devices()[0].device_kind,
         }
     )
-    storage.write_json(path, starts)
+    storage.write_json(workdir / "environment.json", starts)
 
 
 def _version(package: str) -> str | None:

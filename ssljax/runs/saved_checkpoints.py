@@ -3,9 +3,10 @@
     checkpoints/latest/STEP/   params, stats, teacher, memory, optimizer, data, metadata
     checkpoints/best/STEP/     params, stats, teacher, memory, metadata
 
-Parts that a run does not have are not written. The run may be training: it removes a checkpoint
-when newer ones are complete. A file system may fail for a moment. So what cannot be read is read
-again. It is damaged if no newer ones have replaced it and the system reports no fault.
+Parts that a run does not have are not written. `checksums.sha256` lies beside the parts, and what
+is read is compared with it first. The run may be training: it removes a checkpoint when newer ones
+are complete. A file system may fail for a moment. So what cannot be read is read again. It is
+damaged if no newer ones have replaced it and the system reports no fault.
 """
 
 from __future__ import annotations
@@ -13,22 +14,24 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
-import orbax.checkpoint as ocp
+from orbax.checkpoint.path import atomicity
 
 from ssljax.files import storage
 from ssljax.models import paths
-from ssljax.runs import checkpoint_files
+from ssljax.runs import checkpoint_files, checksums
 from ssljax.runs.checkpoint_files import Unreadable
 from ssljax.runs.config import FORMAT
 from ssljax.settings.errors import InputError
 
 LATEST, BEST = "latest", "best"
 KEPT = {LATEST: 2, BEST: 1}  # if the disk damages the latest one, the one before is left
+_STEP = re.compile("0|[1-9][0-9]*")
 _PAUSES = (0.1, 0.4, 1.5)  # seconds before what could not be read is read again
 
 T = TypeVar("T")
@@ -103,6 +106,7 @@ class SavedCheckpoints:
         Raises:
           InputError: it is of another format, or damaged.
         """
+        self._read(kind, step, checksums.verify, "metadata")
         metadata = self._read(kind, step, checkpoint_files.read_json, "metadata")
         if not isinstance(metadata, dict) or "format" not in metadata:
             raise self._damaged(kind, step, "its metadata have no format")
@@ -111,6 +115,9 @@ class SavedCheckpoints:
                 f"checkpoint {self._folder / kind / str(step)} has format "
                 f"{metadata['format']}, this version of ssljax reads format {FORMAT}"
             )
+        if metadata.get("step") != step:
+            found = metadata.get("step")
+            raise self._damaged(kind, step, f"its metadata are of step {found!r:.50}, not {step}")
         return metadata
 
     def class_names(self, kind: str, step: int) -> tuple[str, ...]:
@@ -135,9 +142,10 @@ class SavedCheckpoints:
         Raises:
           InputError: they are of another architecture than `like`, or damaged.
         """
-        for name, part in like.items():
-            if leaves(part):
-                self._check_shapes(kind, step, name, part)
+        names = [name for name, part in like.items() if leaves(part)]
+        self._read(kind, step, checksums.verify, *names)
+        for name in names:
+            self._check_shapes(kind, step, name, like[name])
         return self._read_parts(kind, step, like)
 
     def restore_as_saved(self, kind: str, step: int, names: tuple[str, ...]) -> dict[str, Any]:
@@ -150,6 +158,7 @@ class SavedCheckpoints:
         """
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         self.metadata(kind, step)
+        self._read(kind, step, checksums.verify, *names)
         there = [name for name in names if (self._folder / kind / str(step) / name).is_dir()]
         like = {
             name: jax.tree.map(
@@ -170,14 +179,14 @@ class SavedCheckpoints:
     def _steps(self, kind: str) -> list[int]:
         """The complete ones, read from the disk without asking other processes."""
         folder = self._folder / kind
-        if storage.is_remote(folder):
-            return list(ocp.utils.checkpoint_steps(folder))
-        # Orbax looks at one after the other, and misses all if the run replaces them meanwhile.
-        with (
-            contextlib.suppress(FileNotFoundError, NotADirectoryError),
-            os.scandir(folder) as there,
-        ):
-            return [int(entry.name) for entry in there if entry.name.isdigit()]
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if not storage.is_remote(folder):
+                return [int(name) for name in os.listdir(folder) if _STEP.fullmatch(name)]
+            return [
+                int(path.name)
+                for path in folder.iterdir()
+                if _STEP.fullmatch(path.name) and (path / atomicity.COMMIT_SUCCESS_FILE).exists()
+            ]
         return []
 
     def _read_parts(self, kind: str, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +198,7 @@ class SavedCheckpoints:
         }
 
     def _read(self, kind: str, step: int, read: Callable[..., T], *arguments: Any) -> T:
-        """Calls a function of `checkpoint_files`, several times if it fails.
+        """Calls a function of `checkpoint_files` or `checksums`, several times if it fails.
 
         Raises:
           ReplacedCheckpoint: the run removes the checkpoint, or has done so.

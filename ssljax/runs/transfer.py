@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax.devices.parallelism import place
-from ssljax.files import storage
+from ssljax.files import storage, untrusted
 from ssljax.methods import method_class
 from ssljax.models import paths, positions
-from ssljax.models.torch import layouts, state_dict_files
+from ssljax.models.torch import description, layouts, state_dict_files
 from ssljax.runs.contamination import check_apart
 from ssljax.runs.folder import read_config
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
@@ -31,24 +31,34 @@ class Source:
       params: nested dicts by part.
       stats: batch statistics, in the same form; {} if there are none.
       origin: where they came from, for people.
+      left_out: what else was there, for people.
     """
 
     params: dict[str, Any]
     stats: dict[str, Any]
     origin: str
+    left_out: str = ""
+
+
+class _Report(msgspec.Struct):
+    """What is needed of init.json, see `transfer`."""
+
+    fingerprint: str
+    origin: str = msgspec.field(name="from")
 
 
 def load_source(config: ConfigDict) -> Source:
     """Reads the weights that `config.init_from` and `config.init_part` name.
 
     Raises:
-      InputError: it is neither a run with such a checkpoint nor a readable file of weights.
+      InputError: it is neither a run with such a checkpoint nor a readable file of weights, or
+        its attention has another number of heads.
     """
     path = storage.path(config.init_from, "init_from")
-    if path.suffix in state_dict_files.SUFFIXES:
+    if state_dict_files.is_named_so(path):
         if storage.is_remote(path):
             raise InputError(f"init_from: {path}: weight files must be on a disk; copy it there")
-        return Source(*layouts.read_file(path).weights, str(path))
+        return _load_file(path, config)
     if not path.is_dir():
         raise InputError(
             f"init_from: {path} is neither a run folder nor a file of weights "
@@ -73,6 +83,19 @@ def load_source(config: ConfigDict) -> Source:
         teacher = saved["teacher"]
         return Source(teacher["params"], teacher.get("stats", {}), f"the teacher of {origin}")
     return Source(saved["params"], saved["stats"], origin)
+
+
+def _load_file(path: pathlib.Path, config: ConfigDict) -> Source:
+    found = layouts.read_file(path, config.init_part)
+    origin = f"{path} ({found.title})" if found.title else str(path)
+    # Shapes do not say it.
+    heads = found.heads or description.read(path).heads
+    if heads and config.model.get("heads", heads) != heads:
+        raise InputError(
+            f"model.heads: the attention of {origin} has {heads} heads; use model.heads={heads} "
+            f"instead of {config.model.heads}"
+        )
+    return Source(*found.weights, origin, found.left_out)
 
 
 def choose(params: Any, source: Any, patterns: str) -> set[str]:
@@ -119,7 +142,8 @@ def transfer(
 
     Returns:
       Parameters, statistics, and a report: the paths of the parameters that were `loaded` or are
-      `fresh`, and of the source's that were `skipped`; `from` and `fingerprint` of the source.
+      `fresh`, and of the source's that were `skipped`; `from` and `fingerprint` of the source,
+      and what was `left_out` of its file.
 
     Raises:
       InputError: see `choose`.
@@ -149,6 +173,7 @@ def transfer(
         "skipped": [path for path in theirs if path not in chosen],
         "from": source.origin,
         "fingerprint": fingerprint(source, patterns),
+        **({"left_out": source.left_out} if source.left_out else {}),
     }
     return (
         replaced(ours, theirs, chosen),
@@ -178,17 +203,13 @@ def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
       InputError: it was started from something else.
     """
     try:
-        report = json.loads((workdir / "init.json").read_text())
-        if not isinstance(report["from"], str) or not isinstance(report["fingerprint"], str):
-            raise TypeError("from and fingerprint must be strings")
+        report = untrusted.read_json(workdir / "init.json", _Report, "repair it")
     except FileNotFoundError:
         report = None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{workdir / 'init.json'} is damaged: {error}") from error
     if not config.init_from and report is None:
         return
     if report is None or not config.init_from:
-        was = "random weights" if report is None else report["from"]
+        was = "random weights" if report is None else report.origin
         raise InputError(
             f"--workdir: {workdir} was started from {was}, not from "
             f"{config.init_from or 'random weights'}; name another folder"
@@ -196,9 +217,9 @@ def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
     if not storage.path(config.init_from, "init_from").exists():
         return  # it is not needed any more
     source = load_source(config)
-    if fingerprint(source, config.init_layers) != report["fingerprint"]:
+    if fingerprint(source, config.init_layers) != report.fingerprint:
         raise InputError(
-            f"--workdir: {workdir} was started from {report['from']}, and {source.origin} holds "
+            f"--workdir: {workdir} was started from {report.origin}, and {source.origin} holds "
             "other weights; name another folder, or remove this one to train it again"
         )
 
@@ -206,7 +227,10 @@ def check_same_start(workdir: pathlib.Path, config: ConfigDict) -> None:
 def describe(report: Mapping[str, Any]) -> list[str]:
     """The report as text, a line for each outcome."""
     outcomes = ("loaded", "fresh", "skipped")
-    return [
+    lines = [
         f"initial weights from {report['from']}:",
         *(f"  {what:8} {', '.join(report[what])}" for what in outcomes),
     ]
+    if "left_out" in report:
+        lines.append(f"  left out {report['left_out']}")
+    return lines

@@ -43,7 +43,9 @@ class RunSettings:
         "", "start from these weights: a run folder, or a .pth or .safetensors file"
     )
     init_part: str = option(
-        "student", "which weights of a run to start from", choices=("student", "teacher")
+        "student",
+        "which weights of a run or a checkpoint to start from",
+        choices=("student", "teacher"),
     )
     init_layers: str = option(
         "backbone", "parameters to take from init_from: comma-separated path patterns"

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.special
 from ml_collections import ConfigDict
 
-from ssljax.probes.accuracy import unpacked
+from ssljax.files.packed_bits import unpacked
 from ssljax.studies import probing
 from ssljax.studies.outcomes import Ended, Outcome
 from ssljax.studies.plan import Cell
@@ -134,7 +134,7 @@ def _columns(
 
 def _tested(ended: Ended) -> Hits:
     return {
-        seed: unpacked(run.test["hits"], run.test["examples"]).astype(float)
+        seed: unpacked(run.test.hits, run.test.examples).astype(float)
         for seed, run in enumerate(ended)
         if isinstance(run, Outcome)
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssljax.methods import method_class
+from ssljax.runs.saved_evaluations import SavedEvaluation
+from ssljax.settings.errors import InputError
 from ssljax.studies.plan import Cell
 
 
@@ -19,13 +22,13 @@ class Outcome:
 
     Attributes:
       folder: of the run.
-      test: what `evaluate` returned for the test split.
+      test: the evaluation on the test split.
       validation: the rows of metrics.jsonl, one per validation.
       probes: the rows of `ssljax.probe`, of the run and of random weights.
     """
 
     folder: pathlib.Path
-    test: dict[str, Any]
+    test: SavedEvaluation
     validation: list[dict[str, Any]]
     probes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
@@ -44,6 +47,23 @@ class Failure:
 
 
 Ended = Sequence[Outcome | Failure]  # the runs of a cell or a pretext task, by seed
+
+
+def checked(outcome: Outcome) -> Outcome:
+    """The same, if its validations have the metrics of its test.
+
+    Raises:
+      InputError: they have not.
+    """
+    for row in outcome.validation:
+        for name in ("epoch", *outcome.test.metrics):
+            value = row.get(name)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise InputError(
+                    f"{outcome.folder / 'metrics.jsonl'}: the validation of step {row['step']} has "
+                    f"no {name:.50}, got {value!r:.50}; remove the folder to train it again"
+                )
+    return outcome
 
 
 def choose(config: ConfigDict, ended: Mapping[str, Ended]) -> str | None:

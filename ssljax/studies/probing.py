@@ -6,16 +6,44 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from ml_collections import ConfigDict
 
-from ssljax.files import storage
+from ssljax.files import storage, untrusted
+from ssljax.files.packed_bits import unpacked
 from ssljax.methods import make_method
 from ssljax.runs.run import data_spec
+from ssljax.settings.errors import InputError
+from ssljax.settings.messages import say
 
 Rows = list[dict[str, Any]]
 FILE = "probes.json"
+_REMEDY = "the run is probed again"
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class _Row(msgspec.Struct):
+    """What is needed of a row of `ssljax.probe`."""
+
+    probe: str
+    weights: str
+    label_fraction: _Share
+    top1: _Share
+    class_mean: _Share
+    examples: int
+    hits: str
+    top3: _Share = 0.0  # of more than three classes
+    top5: _Share = 0.0
+    k: int | None = None
+    l2: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what types do not say."""
+        unpacked(self.hits, self.examples)
+        if self.k is None and self.l2 is None:
+            raise ValueError("it has neither k nor l2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +109,14 @@ def finish(
     """
     file, asked = folder / FILE, {**dataclasses.asdict(probing), "step": step}
     try:
-        kept = json.loads(file.read_text())
-        # Earlier versions kept no `hits`.
-        if kept["asked"] == asked and all("hits" in row for row in kept["rows"]):
+        kept = untrusted.read_json(file, dict[str, Any], _REMEDY)
+        if kept.get("asked") == asked:
+            untrusted.convert(kept.get("rows"), list[_Row])
             return list(kept["rows"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        pass  # there is none, or it is damaged
+    except FileNotFoundError:
+        pass
+    except (InputError, ValueError) as error:
+        say(f"{file}: {error}; {_REMEDY}")
     rows = probe(folder, **probing.options)
     if probing.floor:
         rows += probe(folder, **probing.options, random=True, first_seed=seed)

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax.methods import method_class
+from ssljax.runs.folder import read_starts
 from ssljax.settings.errors import TrainingFailed
 from ssljax.studies import differences
 from ssljax.studies.outcomes import Ended, Failure, choose, finished
@@ -76,8 +77,8 @@ def collect(
         "dataset": config.classification.data.dataset,
         "metric": method_class(config.classification.method.name).best_metric,
         "seeds": [config.classification.seed + index for index in range(config.seeds)],
-        "test_examples": first.test["examples"],
-        "class_names": first.test["class_names"],
+        "test_examples": first.test.examples,
+        "class_names": first.test.class_names,
         "arms": arms,
         "pretexts": {name: _summary(ended) for name, ended in pretexts.items() if finished(ended)},
         "probes": {
@@ -93,7 +94,7 @@ def collect(
         "failures": failures,
         "published": _published(config),
         "config": json.loads(config.to_json()),
-        "environment": json.loads((first.folder / "environment.json").read_text())[-1],
+        "environment": next(reversed(read_starts(first.folder)), {}),
     }
 
 
@@ -124,7 +125,7 @@ def _published(config: ConfigDict) -> dict[str, Any]:
 
 def _summary(ended: Ended) -> dict[str, Any]:
     outcomes = finished(ended)
-    tests = [outcome.test["metrics"] for outcome in outcomes]
+    tests = [outcome.test.metrics for outcome in outcomes]
     names = list(tests[0])
     return {
         "mean": {name: statistics.mean(test[name] for test in tests) for name in names},
@@ -132,12 +133,12 @@ def _summary(ended: Ended) -> dict[str, Any]:
         if len(tests) > 1
         else None,
         "standard_error": {
-            name: statistics.mean(outcome.test["standard_error"][name] for outcome in outcomes)
+            name: statistics.mean(outcome.test.standard_error[name] for outcome in outcomes)
             for name in names
         },
-        "chance": outcomes[0].test["chance"],
+        "chance": outcomes[0].test.chance,
         "runs": [
-            {"folder": str(outcome.folder), "test": outcome.test["metrics"]} for outcome in outcomes
+            {"folder": str(outcome.folder), "test": outcome.test.metrics} for outcome in outcomes
         ],
         "failed": len(ended) - len(outcomes),
         "curves": [_curve(outcome.validation, names) for outcome in outcomes],
@@ -171,7 +172,7 @@ def confusions(results: Mapping[str, Any], done: Mapping[Cell, Ended]) -> dict[s
     for name, arm in main_arms(results).items():
         share = max(arm["labels"].values(), key=lambda share: share["fraction"])
         runs = finished(done[Cell(name, share["fraction"], share["best"])])
-        matrices[name] = np.array([run.test["confusion"] for run in runs])
+        matrices[name] = np.array([run.test.confusion for run in runs])
     return matrices
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ssljax.files import storage
+import msgspec
+
+from ssljax.files import storage, untrusted
 from ssljax.runs.config import changes, resolve
 from ssljax.runs.folder import recorded_config
 from ssljax.runs.lock import Busy, lock
@@ -19,6 +20,12 @@ from ssljax.studies.plan import PlannedRun
 
 _WAIT = 2  # seconds between two looks at a run that another process trains
 _FILE = "failed.json"
+
+
+class _Recorded(msgspec.Struct):
+    """What failed.json holds."""
+
+    error: str
 
 
 def finish(
@@ -82,15 +89,13 @@ def _recorded(planned: PlannedRun) -> str:
     """Why the run failed before; empty if it did not."""
     path = planned.folder / _FILE
     try:
-        error = json.loads(path.read_text())["error"]
+        error = untrusted.read_json(path, _Recorded, f"remove {planned.folder}").error
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise InputError(f"{path} is damaged: {fault}; remove {planned.folder}") from fault
     before = recorded_config(planned.folder)
     if before and (changed := changes(before, resolve(planned.config, before))):
         raise InputError(
             f"{planned.folder} holds a run that failed with other settings "
             f"({'; '.join(changed)}); remove the folder to train it with these"
         )
-    return str(error)
+    return error

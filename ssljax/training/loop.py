@@ -130,7 +130,6 @@ def train(
         def metadata() -> dict[str, Any]:
             return {
                 "method": config.method.name,
-                "step": step,
                 "epoch": step / steps_per_epoch,
                 "class_names": list(run.class_names),
             }

@@ -77,7 +77,7 @@ def start(
     state = run_step.new_state()
     data, report = {"next_example": 0}, None
     if latest is not None:
-        parts, data = checkpoints.restore_latest(state.parts())
+        parts, data = checkpoints.restore_latest(state.parts(), config.batch_size)
         state = TrainState.from_parts(parts)
     elif config.init_from:
         with processes.together():

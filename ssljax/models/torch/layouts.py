@@ -12,7 +12,7 @@ import numpy as np
 from ssljax.files import storage
 from ssljax.models.alexnet import POOLED
 from ssljax.models.resnet import ResNet, ResNet18, ResNet34, ResNet50
-from ssljax.models.torch import state_dict_files, vit
+from ssljax.models.torch import published, state_dict_files, vit, vit_variants
 from ssljax.models.torch.layout import (
     BIASED_CONVOLUTION,
     CONVOLUTION,
@@ -81,11 +81,18 @@ class TorchWeights:
       layout: of the file.
       model: `config.model` as far as the weights say it: the name, the width, and so on.
       weights: parameters and batch statistics.
+      title: of the method whose authors publish such checkpoints, and of the part, such as
+        `MoCo v2, encoder_q`; empty if the names are those of torchvision or timm.
+      left_out: what else the checkpoint has, for people.
+      heads: of the attention, if the method implies them; 0 otherwise.
     """
 
     layout: Layout
     model: dict[str, Any]
     weights: Weights
+    title: str = ""
+    left_out: str = ""
+    heads: int = 0
 
 
 def layout_of(model: Mapping[str, Any], image_size: int = 0) -> Layout:
@@ -108,22 +115,38 @@ def layout_of(model: Mapping[str, Any], image_size: int = 0) -> Layout:
     return RESNETS[model["name"]]
 
 
-def read_file(path: str | pathlib.Path) -> TorchWeights:
+def read_file(path: str | pathlib.Path, part: str = published.STUDENT) -> TorchWeights:
     """Reads a file of weights, `.pth` or `.safetensors`, of a backbone that it is recognised as.
 
+    Args:
+      path: of the file.
+      part: which network of a checkpoint that has two: `student` or `teacher`.
+
     Raises:
-      InputError: the file cannot be read, or does not hold such a backbone.
+      InputError: the file cannot be read, or does not hold such a backbone or such a part.
     """
     tensors = state_dict_files.read(storage.path(path, "init_from"))
-    return recognise(tensors, str(path))
+    return recognise(tensors, str(path), part)
 
 
-def recognise(tensors: Mapping[str, np.ndarray], origin: str = "the state dict") -> TorchWeights:
+def recognise(
+    tensors: Mapping[str, np.ndarray],
+    origin: str = "the state dict",
+    part: str = published.STUDENT,
+) -> TorchWeights:
     """Reads a state dict as the backbone whose tensors have the most similar names.
+
+    Args:
+      tensors: by the names of torchvision or timm, or as in `ssljax.models.torch.published`.
+      origin: for messages.
+      part: see `read_file`.
 
     Raises:
       InputError: it does not hold such a backbone; see `Layout.read`.
     """
+    network = published.network_of(tensors, part, origin)
+    origin = f"{origin} ({network.title})" if network.title else origin
+    tensors = vit_variants.plain(network.tensors, origin)
     candidates: list[tuple[Layout, dict[str, Any]]] = [
         (ALEXNET, {"name": "alexnet", "batch_norm": False}),
         (ALEXNET_BN, {"name": "alexnet", "batch_norm": True}),
@@ -133,13 +156,13 @@ def recognise(tensors: Mapping[str, np.ndarray], origin: str = "the state dict")
         candidates.append((vit.layout(*transformer), transformer[0]))
     layout, model = min(candidates, key=lambda each: len(each[0].names() ^ set(tensors)))
     weights = layout.read(tensors, origin)
-    if model["name"] in vit.NAMES:
-        return TorchWeights(layout, model, weights)
-    backbone = weights.params["backbone"]
+    backbone, heads = weights.params["backbone"], 0
     # The widest layers say the width the most exactly.
-    if model["name"] == "alexnet":
-        width = backbone["fc7"]["kernel"].shape[-1] / 4096
+    if model["name"] in vit.NAMES:
+        heads = network.heads.get(vit.channels_of(model), 0)
+    elif model["name"] == "alexnet":
+        model["width"] = backbone["fc7"]["kernel"].shape[-1] / 4096
     else:
-        width = backbone["layer4_0"]["conv2"]["kernel"].shape[-1] / 512
+        model["width"] = backbone["layer4_0"]["conv2"]["kernel"].shape[-1] / 512
         model["stem"] = "small" if backbone["conv1"]["kernel"].shape[0] == 3 else "imagenet"
-    return TorchWeights(layout, {**model, "width": width}, weights)
+    return TorchWeights(layout, model, weights, network.title, network.left_out, heads)

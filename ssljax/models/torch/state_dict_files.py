@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from ssljax.settings.errors import InputError
 
-TORCH_SUFFIXES = (".pth", ".pt")
+TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+_LONGEST_NAME = 500  # of a tensor
+
+
+def is_named_so(path: pathlib.Path) -> bool:
+    """Whether a path ends in a known suffix."""
+    return path.name.endswith(SUFFIXES)
+
+
+def is_torch(path: pathlib.Path) -> bool:
+    """Whether a path ends in a suffix of PyTorch's own files."""
+    return path.name.endswith(TORCH_SUFFIXES)
 
 
 def check_suffix(path: pathlib.Path) -> None:
@@ -22,8 +32,18 @@ def check_suffix(path: pathlib.Path) -> None:
     Raises:
       InputError: it does not.
     """
-    if path.suffix not in SUFFIXES:
+    if not is_named_so(path):
         raise InputError(f"{path}: a file of weights must end in {', '.join(SUFFIXES)}")
+
+
+def check_file(path: pathlib.Path) -> None:
+    """Checks that a path is that of a file; reading a pipe or a device might not end.
+
+    Raises:
+      InputError: it is not.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file" if path.exists() else f"{path}: no such file")
 
 
 def write(
@@ -43,7 +63,7 @@ def write(
     check_suffix(path)
     scratch = path.with_name(f".{path.name}.tmp")
     try:
-        if path.suffix in TORCH_SUFFIXES:
+        if is_torch(path):
             import torch
 
             copies = {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
@@ -63,27 +83,28 @@ def write(
 
 
 def _not_installed(path: pathlib.Path, error: ImportError) -> InputError:
-    extra = "torch" if path.suffix in TORCH_SUFFIXES else "safetensors"
+    extra = "torch" if is_torch(path) else "safetensors"
     return InputError(f"{path} needs {error.name}; install it with `pip install -e '.[{extra}]'`")
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads a state dict, also one that is within a checkpoint of PyTorch.
 
+    Names are without the `module.` of DataParallel; see also `ssljax.models.torch.torch_files`.
+
     Raises:
       InputError: the file cannot be read, or the library that reads it is not installed.
     """
     with _reading(path):
-        if path.suffix in TORCH_SUFFIXES:
-            import torch
+        if is_torch(path):
+            from ssljax.models.torch import torch_files
 
-            # weights_only refuses pickles that hold anything but tensors.
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-            tensors = {name: tensor.float().numpy() for name, tensor in _state_dict(loaded).items()}
+            tensors = torch_files.read(path)
         else:
             import safetensors.numpy
 
             tensors = safetensors.numpy.load_file(path)
+        _check_names(tensors)
         return _without_wrapper(tensors)
 
 
@@ -94,7 +115,7 @@ def read_metadata(path: pathlib.Path) -> dict[str, str]:
       InputError: see `read`.
     """
     with _reading(path):
-        if path.suffix in TORCH_SUFFIXES:
+        if is_torch(path):
             return {}
         import safetensors
 
@@ -106,8 +127,9 @@ def read_metadata(path: pathlib.Path) -> dict[str, str]:
 def _reading(path: pathlib.Path) -> Iterator[None]:
     """Turns whatever the readers raise into errors that name the file."""
     check_suffix(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    check_file(path)
+    if not path.stat().st_size:
+        raise InputError(f"{path} is empty")
     try:
         yield
     except ImportError as error:
@@ -122,12 +144,10 @@ def _reading(path: pathlib.Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read as a state dict of tensors: {said}") from error
 
 
-def _state_dict(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict of a checkpoint such as {"epoch": 90, "state_dict": …, "optimizer": …}."""
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(loaded.get(key), Mapping):
-            return loaded[key]
-    return loaded
+def _check_names(names: Iterable[str]) -> None:
+    """Refuses names that no module has, since messages show them."""
+    if odd := [name for name in names if not name.isprintable() or len(name) > _LONGEST_NAME]:
+        raise ValueError(f"the name of a tensor is {odd[0]!a:.60}")
 
 
 def _without_wrapper(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

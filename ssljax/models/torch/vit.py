@@ -17,6 +17,8 @@ from ssljax.models.torch.layout import BIASED_CONVOLUTION, DENSE, LAYER_NORM, La
 from ssljax.models.vit import ViT
 
 NAMES = tuple(name for name, cls in MODELS.items() if issubclass(cls, ViT))
+# Of the attention in timm's models, by the channels of a token; state dicts do not say it.
+HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 _BLOCK: dict[str, tuple[str, tuple[Leaf, ...]]] = {  # ours: timm's, and the arrays
     "norm1": ("norm1", LAYER_NORM),
     "qkv": ("attn.qkv", DENSE),

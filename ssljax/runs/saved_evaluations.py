@@ -1,0 +1,105 @@
+"""The results that `python -m ssljax.evaluate` has written into a run folder."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from typing import Annotated, Any
+
+import msgspec
+
+from ssljax.files import storage, untrusted
+from ssljax.files.packed_bits import unpacked
+from ssljax.settings.errors import InputError
+from ssljax.settings.printable import quoted
+
+_Step = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+
+
+class SavedEvaluation(msgspec.Struct, frozen=True):
+    """What a file of results says.
+
+    Attributes:
+      dataset: TFDS's name of the data set.
+      split: of the data set.
+      checkpoint: `best`, `latest` or a step.
+      step: of the checkpoint.
+      examples: in the split.
+      metrics: by name.
+      standard_error: of the metrics.
+      chance: what guessing without looking reaches, for some of the metrics.
+      class_names: of a classification.
+      confusion: images by true and by predicted class.
+      hits: which images were classified right, see `ssljax.files.packed_bits.packed`.
+    """
+
+    dataset: str
+    split: str
+    checkpoint: str
+    step: _Step
+    examples: _Count
+    metrics: dict[str, float]
+    standard_error: dict[str, float]
+    chance: dict[str, float]
+    class_names: list[str] = []
+    confusion: list[list[int]] = []
+    hits: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks what types do not say."""
+        for name in ("metrics", "standard_error", "chance"):
+            for key, value in getattr(self, name).items():
+                if not math.isfinite(value):
+                    raise ValueError(f"{name}.{key:.50} must be finite, got {value}")
+        if self.metrics.keys() != self.standard_error.keys():
+            raise ValueError("metrics and standard_error must have the same names")
+        classes = len(self.class_names)
+        if [len(row) for row in self.confusion] != [classes] * classes:
+            raise ValueError(f"confusion must be {classes}×{classes}, as there are class_names")
+        if self.confusion and sum(map(sum, self.confusion)) != self.examples:
+            raise ValueError(f"confusion must have {self.examples} examples in all")
+        if self.hits:
+            unpacked(self.hits, self.examples)
+
+    def command(self, own_dataset: str) -> str:
+        """The command that makes the file again, on the run folder RUN.
+
+        Args:
+          own_dataset: the run's, which the command need not name.
+        """
+        flags = [f"--split={self.split}", f"--checkpoint={self.step}"]
+        flags += [f"--dataset={self.dataset}"] * (self.dataset != own_dataset)
+        return " ".join(["python -m ssljax.evaluate --workdir=RUN", *map(quoted, flags)])
+
+
+def read_all(workdir: str | pathlib.Path) -> list[SavedEvaluation]:
+    """The results in RUN/evaluation, by data set, split and step.
+
+    Raises:
+      InputError: a file is damaged.
+    """
+    folder = storage.path(workdir, "RUN") / "evaluation"
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    return sorted(map(read, files), key=lambda each: (each.dataset, each.split, each.step))
+
+
+def read(file: pathlib.Path) -> SavedEvaluation:
+    """The results in a file.
+
+    Raises:
+      InputError: it is damaged.
+    """
+    try:
+        return untrusted.read_json(file, SavedEvaluation, "evaluate again, or remove it")
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def numbers(values: dict[str, Any]) -> dict[str, float]:
+    """The finite numbers among some values."""
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if type(value) in (int, float) and math.isfinite(value)
+    }
