@@ -10,8 +10,10 @@ import pytest
 
 from ssljax import study
 from ssljax.settings import config_files
-from tests import references
+from ssljax.settings.printable import printable
+from tests import hostile, references
 from tests.conftest import REPOSITORY
+from tests.test_hostile_names import page_of
 
 pytestmark = pytest.mark.reference
 
@@ -162,3 +164,54 @@ def test_an_open_page_shows_what_is_written_meanwhile(driver, folder, tmp_path):
     wait = references.load("selenium.webdriver.support.wait").WebDriverWait(driver, 10)
     wait.until(lambda driver: driver.title.startswith("next "))
     wait.until(lambda driver: driver.execute_script("return scrollY") == 700)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (hostile.IMAGE, hostile.IMAGE), (hostile.MARKUP, hostile.MARKUP),
+        (hostile.INVISIBLE, printable(hostile.INVISIBLE)), (hostile.LONG, "longx"),
+    ],
+    ids=["image", "markup", "invisible", "long"],
+)  # fmt: skip
+def test_names_from_strangers_do_nothing_on_a_page(driver, tmp_path, name, shown):
+    page = tmp_path / "report.html"
+    page.write_text(page_of(name, tmp_path))
+    show(driver, page, 390, "light")
+    assert driver.title.startswith(f"ssljax study: {shown}")
+    assert driver.find_element("tag name", "h1").text.startswith(shown)
+    text = driver.execute_script("return document.body.textContent")
+    assert text.count(shown) > 20
+    assert not hostile.acting(text)
+    assert driver.execute_script("return [document.scripts.length, typeof ran]") == [1, "undefined"]
+    attributes = driver.execute_script(
+        "return [...document.querySelectorAll('*')].flatMap(each => each.getAttributeNames())"
+    )
+    assert not [attribute for attribute in attributes if attribute.startswith("on")]
+    sources = driver.execute_script("return [...document.images].map(image => image.src)")
+    assert all(source.startswith("data:image/") for source in sources)
+    inner, widest = driver.execute_script(
+        "return [innerWidth, document.documentElement.scrollWidth]"
+    )
+    assert widest <= inner
+    assert driver.get_log("browser") == []
+
+
+def test_a_page_runs_no_other_script_and_loads_nothing(driver, folder):
+    show(driver, folder / "report.html", 1200, "light")
+    driver.execute_script(
+        "document.body.insertAdjacentHTML('beforeend', `<img src=x onerror='ran = 1'>"
+        "<a id=other href='javascript:ran = 2'>x</a>`);"
+        "const script = document.createElement('script'); script.textContent = 'ran = 3';"
+        "document.body.append(script); document.querySelector('#other').click()"
+    )
+    wait = references.load("selenium.webdriver.support.wait").WebDriverWait(driver, 10)
+    said: list[str] = []
+
+    def all_refused(driver) -> bool:
+        said.extend(entry["message"] for entry in driver.get_log("browser"))
+        return len(said) >= 4
+
+    wait.until(all_refused)
+    assert all("Content Security Policy" in message for message in said)
+    assert driver.execute_script("return typeof ran") == "undefined"

@@ -86,6 +86,14 @@ def test_the_words_of_the_project():
             assert not re.search("slides", text, re.IGNORECASE), path
 
 
+def test_names_from_strangers_have_one_way_out():
+    for path in sources():
+        text = path.read_text()
+        printing = re.search(r"(?<![\w.\'])print\(|std(out|err)\.write", text)
+        assert not printing or path.name == "messages.py", f"{path}: use show() or say()"
+        assert "html.escape" not in text or path.name == "document.py", f"{path}: use text()"
+
+
 def test_the_loop_is_short():
     text = (PACKAGE / "training/loop.py").read_text()
     loop = next(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.While))

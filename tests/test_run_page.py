@@ -34,8 +34,9 @@ from ssljax.runs.trained_model import load_run
 from ssljax.settings.errors import Diverged, InputError, Interrupted
 from ssljax.train import train
 from ssljax.training import loop
+from tests.hostile import MARKUP as HOSTILE
 from tests.kills import same
-from tests.test_hostile_names import HOSTILE, Tags
+from tests.test_hostile_names import Tags
 from tests.test_study import Page
 
 RELOADS = '<meta http-equiv="refresh" content="'

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -249,24 +250,30 @@ def quiet_libraries() -> None:
     def unraisable(event: sys.UnraisableHookArgs) -> None:
         # Orbax's and tensorstore's, after an error.
         if not re.search("Event loop is closed|reading array index", str(event.exc_value)):
-            sys.__unraisablehook__(event)
+            say(event.err_msg or "an exception was ignored")
+            _report(event.exc_type, event.exc_value, event.exc_traceback)
 
     sys.unraisablehook = unraisable
+
+
+def _report(kind: Any, error: BaseException | None, trace: Any) -> None:
+    """Prints a traceback."""
+    say(*"".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"))
 
 
 def _make_reports_printable() -> None:
     """Python's own reports on standard error quote names, too: tracebacks, warnings and logs."""
 
-    def unexpected(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        text = "".join(traceback.format_exception(kind, error, trace))
-        say(*text.rstrip("\n").split("\n"))
+    def in_thread(event: threading.ExceptHookArgs) -> None:
+        if event.exc_type is not SystemExit:
+            _report(event.exc_type, event.exc_value, event.exc_traceback)
 
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
             return printable_lines(super().format(record))
 
     formatted = warnings.formatwarning
-    sys.excepthook = unexpected
+    sys.excepthook, threading.excepthook = _report, in_thread
     warnings.formatwarning = lambda *about, **more: printable_lines(formatted(*about, **more))
     if logging.lastResort is not None:  # of loggers without a handler
         logging.lastResort.setFormatter(Formatter())

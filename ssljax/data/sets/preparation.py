@@ -16,6 +16,7 @@ from ssljax.data.sets.summary import describe
 from ssljax.files.new_folder import new_folder
 from ssljax.settings.errors import InputError
 from ssljax.settings.messages import show
+from ssljax.settings.printable import shortened
 
 _NAMED = 10  # the number of bad images that are named
 
@@ -87,7 +88,7 @@ def _without_bad_images(index: Index, skip: bool) -> list[str]:
         f"select name, fault from images where fault is not null order by name limit {_NAMED}"
     )
     lines = [f"{count:,} of {total:,} images cannot be used:"]
-    lines += [f"  {name} {fault}" for name, fault in first]
+    lines += [f"  {shortened(name)} {shortened(fault)}" for name, fault in first]
     lines += [f"  … and {count - _NAMED:,} more"] if count > _NAMED else []
     if count == total:
         raise InputError(*lines)
@@ -121,7 +122,9 @@ def _without_leaks(index: Index, choices: Choices) -> int:
     if not leaks.copies:
         return 0
     text = f"{leaks.copies:,} images have a copy in another split, so a test would not be fair:"
-    examples = [f"  {a}: {b} is {c}: {d}" for (a, b), (c, d) in leaks.examples]
+    examples = [
+        f"  {a}: {shortened(b)} is {c}: {shortened(d)}" for (a, b), (c, d) in leaks.examples
+    ]
     if choices.drop_duplicates:
         show(f"dropped from the training side: {text}", *examples)
         splits.drop_leaks(index)
