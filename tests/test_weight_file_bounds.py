@@ -108,5 +108,5 @@ def test_class_names_are_read_from_files_only(tmp_path):
 
 def test_a_pipe_in_a_run_folder_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "init.json")
-    with pytest.raises(InputError, match="init.json is a named pipe; expected a regular file"):
+    with pytest.raises(InputError, match="init.json cannot be read: it is a named pipe"):
         transfer.check_same_start(tmp_path, train_config("jigsaw"))

@@ -15,6 +15,7 @@ from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader
 
+from ssljax.files import untrusted
 from ssljax.settings.errors import InputError
 
 _OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
@@ -78,12 +79,18 @@ class Part:
                     self._reader = open_file(self.filename)
                 self._reader.seek(self.skip + index)
                 return self._reader.read()
-            except (RuntimeError, ValueError, IndexError) as error:
+            except (OSError, RuntimeError, ValueError, IndexError) as error:
                 raise InputError(
                     f"{self.filename}: record {self.skip + index} cannot be read: {error}"
                 ) from error
 
 
 def open_file(filename: str) -> Any:
-    """Opens an ArrayRecord file for reading on the calling thread."""
+    """Opens an ArrayRecord file for reading on the calling thread.
+
+    Raises:
+      OSError: it is no regular file.
+      RuntimeError, ValueError: it is damaged.
+    """
+    untrusted.check_regular(filename)
     return ArrayRecordReader(filename, options=_OPTIONS, file_reader_buffer_size=_BUFFER)

@@ -14,10 +14,11 @@ import tempfile
 from collections.abc import Callable
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
 from ssljax.data.array_record import Part, open_file
-from ssljax.files import storage
+from ssljax.files import storage, untrusted
 from ssljax.settings.errors import InputError
 
 _AT_ONCE = 256  # records held in memory
@@ -74,10 +75,12 @@ def _kept(filename: str, key: str) -> np.ndarray | None:
     try:
         if storage.is_remote(filename) or os.stat(path).st_mtime_ns < os.stat(filename).st_mtime_ns:
             return None
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError):
+        untrusted.check_regular(path)
+        # Mapped, because the header of a damaged file may claim any size.
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
         return None
-    return values if values.dtype == np.int64 and values.ndim == 1 else None
+    return np.array(values) if values.dtype == np.int64 and values.ndim == 1 else None
 
 
 def keep(filename: str, key: str, values: np.ndarray) -> None:
@@ -124,6 +127,6 @@ def _read(filename: str, parse: Callable[[bytes], int]) -> np.ndarray:
             values[start:stop] = [parse(record) for record in reader.read(start, stop)]
             bar.update(stop - start)
         bar.close()
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (OSError, RuntimeError, ValueError, IndexError, DecodeError) as error:
         raise InputError(f"{filename} cannot be read: {error}") from error
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from ssljax.data import images
 from ssljax.data.image_source import ImageSource
 from ssljax.data.records import Records
+from ssljax.files.memory import available_memory
 from ssljax.settings.errors import InputError
 from ssljax.settings.messages import say
 
@@ -73,19 +73,6 @@ class CachedImages(ImageSource):
         sample = np.linspace(0, len(self) - 1, min(_SAMPLE, len(self))).astype(int)
         sizes = [image.nbytes for image, _ in self.read(sample.tolist())]
         return round(sum(sizes) / len(sizes) * len(self))
-
-
-def available_memory() -> int:
-    """Bytes that can be used before the machine swaps or the container reaches its limit."""
-    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-    values = dict(line.split(":", 1) for line in lines)
-    available = int(values["MemAvailable"].split()[0]) * 1024
-    try:
-        group = pathlib.Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        return min(available, limit - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return available
 
 
 def open_images(

@@ -13,10 +13,12 @@ from PIL import Image
 from ssljax.data import images as image_files
 from ssljax.data.decoder import Decoder
 from ssljax.data.image_source import ImageSource
+from ssljax.files import untrusted
 from ssljax.settings.errors import InputError
 
 ImageLike = str | pathlib.Path | bytes | Image.Image | np.ndarray
 NO_LABEL, UNREADABLE = -1, -2
+_LARGEST = 2**31  # bytes of an image file
 
 
 class GivenImages(ImageSource):
@@ -120,7 +122,7 @@ def read_square(image: ImageLike, decoder: Decoder) -> np.ndarray:
     if not isinstance(image, bytes):
         name = str(image)
         try:
-            image = pathlib.Path(os.path.expanduser(image)).read_bytes()
+            image = untrusted.read_bytes(pathlib.Path(os.path.expanduser(image)), _LARGEST)
         except OSError as error:
             raise InputError(f"{name}: {error.strerror}") from error
     try:

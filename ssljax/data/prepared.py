@@ -19,10 +19,13 @@ from google.protobuf import json_format
 from tensorflow_datasets.core.proto import dataset_info_pb2, feature_pb2
 
 from ssljax.data.sets import fashion_mnist_10k
-from ssljax.files import storage
+from ssljax.files import storage, untrusted
 from ssljax.settings.errors import InputError
 
 _FEATURES = "features.json"
+_LARGEST = 2**26  # bytes of a description
+_MOST = 2**31 - 1  # records; their numbers are int32
+_MOST_CLASSES = 10**6
 _IMAGE = "tensorflow_datasets.core.features.image_feature.Image"
 _CLASS_LABEL = "tensorflow_datasets.core.features.class_label_feature.ClassLabel"
 
@@ -82,7 +85,10 @@ def open_prepared(dataset: str, data_dir: str = "", write: bool = True) -> Prepa
         )
     try:
         return _read(folder)
-    except (OSError, ValueError, TypeError, json_format.Error) as error:
+    except (
+        OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError,
+        json_format.Error,
+    ) as error:  # fmt: skip
         said = " ".join(str(error).split())
         raise InputError(f"data.dataset: {folder} cannot be read: {said}") from error
 
@@ -117,15 +123,15 @@ def _find(dataset: str, directory: str) -> pathlib.Path | None:
 
 def _default_config(root: pathlib.Path) -> str | None:
     try:
-        return json.loads((root / ".config" / "metadata.json").read_text())["default_config_name"]
-    except (OSError, ValueError, KeyError, TypeError):
+        text = _text(root / ".config", "metadata.json")
+        return json.loads(text)["default_config_name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _read(folder: pathlib.Path) -> PreparedSet:
-    text = (folder / "dataset_info.json").read_text()
-    info = json_format.Parse(text, dataset_info_pb2.DatasetInfo())
-    features = json_format.Parse((folder / _FEATURES).read_text(), feature_pb2.Feature())
+    info = json_format.Parse(_text(folder, "dataset_info.json"), dataset_info_pb2.DatasetInfo())
+    features = json_format.Parse(_text(folder, _FEATURES), feature_pb2.Feature())
     kinds = dict(features.features_dict.features)
     images = {
         name: _channels(feature)
@@ -135,9 +141,7 @@ def _read(folder: pathlib.Path) -> PreparedSet:
     class_names = {}
     for name, feature in kinds.items():
         if feature.python_class_name == _CLASS_LABEL:
-            label = tfds.features.ClassLabel(num_classes=feature.class_label.num_classes)
-            label.load_metadata(folder, name.replace("/", "."))
-            class_names[name] = tuple(label.names)
+            class_names[name] = _class_names(folder, name, feature.class_label.num_classes)
     template = tfds.core.ShardedFileTemplate(
         data_dir=folder, dataset_name=info.name, filetype_suffix=info.file_format
     )
@@ -146,11 +150,29 @@ def _read(folder: pathlib.Path) -> PreparedSet:
         for file in split.filepaths:
             if os.path.dirname(file) != str(folder):
                 raise ValueError(f"its split {split.name} is in another folder: {file}")
+        if not 0 <= split.num_examples <= _MOST:
+            raise ValueError(f"its split {split.name} has {split.num_examples} records")
     noted = folder / "metadata.json"
-    metadata = json.loads(noted.read_text()) if noted.exists() else {}
+    metadata = json.loads(_text(folder, noted.name)) if noted.exists() else {}
+    if not isinstance(metadata, dict):
+        raise ValueError("metadata.json holds no object")
     return PreparedSet(
         folder, info.file_format, tuple(kinds), images, class_names, splits, metadata
     )
+
+
+def _text(folder: pathlib.Path, name: str) -> str:
+    return untrusted.read_bytes(folder / name, _LARGEST).decode()
+
+
+def _class_names(folder: pathlib.Path, name: str, count: int) -> tuple[str, ...]:
+    if not 0 <= count <= _MOST_CLASSES:
+        raise ValueError(f"its feature {name} has {count:,} classes, expected <= {_MOST_CLASSES:,}")
+    label = tfds.features.ClassLabel(num_classes=count)
+    for names in folder.glob("*.labels.txt"):
+        untrusted.check_regular(names)
+    label.load_metadata(folder, name.replace("/", "."))
+    return tuple(label.names)
 
 
 def _channels(feature: Any) -> int:

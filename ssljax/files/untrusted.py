@@ -5,6 +5,7 @@ A named pipe in the place of a file would block the reader for ever, and a devic
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -31,18 +32,18 @@ _KINDS = {
 def check_regular(path: str | os.PathLike[str]) -> None:
     """Checks that a path leads to a regular file, through links or not; opens nothing.
 
-    Objects in buckets are files always.
+    Objects in buckets always are.
 
     Raises:
-      InputError: it is a named pipe, a device, a socket or a folder.
-      OSError: there is no such file, or its folder cannot be read.
+      OSError: it is a named pipe, a device, a socket or a folder, or there is no such file.
     """
     if storage.is_remote(path):
         return
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "no file")
-        raise InputError(f"{os.fspath(path)} is {kind}; expected a regular file")
+        said = f"it is {kind}; expected a regular file"
+        raise OSError(errno.EINVAL, said, os.fspath(path))
 
 
 def read_bytes(path: pathlib.Path, at_most: int) -> bytes:
@@ -53,12 +54,12 @@ def read_bytes(path: pathlib.Path, at_most: int) -> bytes:
       at_most: bytes that it may have.
 
     Raises:
-      InputError: it is no regular file, or larger.
-      OSError: it cannot be read.
+      OSError: it is no regular file, is larger, or cannot be read.
     """
     check_regular(path)
     if (size := path.stat().st_size) > at_most:
-        raise InputError(f"{path} has {size:,} bytes; at most {at_most:,} are expected")
+        said = f"it has {size:,} bytes; at most {at_most:,} are expected"
+        raise OSError(errno.EFBIG, said, str(path))
     return path.read_bytes()
 
 
@@ -72,11 +73,15 @@ def read_json(path: pathlib.Path, shape: type[T], remedy: str) -> T:
       remedy: for messages: what to do with a file that cannot be used.
 
     Raises:
-      InputError: it is no regular file, no JSON, or of another shape.
-      OSError: it cannot be read.
+      FileNotFoundError: there is no such file.
+      InputError: it cannot be read, is no JSON, or is of another shape.
     """
     try:
         return parse_json(read_bytes(path, _MOST_JSON), shape)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(path)) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}; {remedy}") from error
 

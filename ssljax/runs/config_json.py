@@ -22,8 +22,8 @@ def read(path: pathlib.Path) -> ConfigDict:
     """Reads what `dumps` wrote; nothing but the format is checked.
 
     Raises:
-      InputError: it is no such file, is damaged, or has another format.
-      OSError: it cannot be read.
+      FileNotFoundError: there is no such file.
+      InputError: it cannot be read, is damaged, or has another format.
     """
     values = untrusted.read_json(path, dict[str, Any], "it should hold the settings of a run")
     found = values.pop("format", None)

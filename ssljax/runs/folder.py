@@ -56,10 +56,8 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     path = storage.path(workdir, "--workdir") / "config.json"
     try:
         values = config_json.read(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except FileNotFoundError as error:
         raise InputError(f"{workdir} is not a run folder: {_what_is_there(path.parent)}") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     try:
         config = complete(values)
         check_train_config(config)
@@ -114,8 +112,8 @@ def read_starts(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """The entries of environment.json, one for each start.
 
     Raises:
+      FileNotFoundError: there is none.
       InputError: it is damaged.
-      OSError: it cannot be read.
     """
     path = workdir / "environment.json"
     return untrusted.read_json(path, list[dict[str, Any]], "repair or remove it")

@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Iterator
 
-from ssljax.files import storage
+from ssljax.files import storage, untrusted
 from ssljax.settings.errors import InputError
 from ssljax.settings.messages import say
 
@@ -40,6 +40,8 @@ def lock(path: pathlib.Path, message: str) -> Iterator[None]:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            untrusted.check_regular(path)
         file = open(path, "ab", buffering=0)  # noqa: SIM115, closed below
     except OSError as error:
         raise InputError(f"--workdir: cannot write {path.parent}: {error.strerror}") from error

@@ -10,12 +10,23 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from ssljax.devices.processes import is_first
-from ssljax.files import storage
+from ssljax.files import storage, untrusted
 from ssljax.runs.events import EventsFile
 from ssljax.settings.errors import InputError
+
+_LARGEST = 2**32  # bytes; a row has about 300
+
+
+class _Row(msgspec.Struct):
+    """What every row has."""
+
+    kind: str
+    step: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -26,9 +37,11 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     """
     path = storage.path(workdir, "--workdir") / "metrics.jsonl"
     try:
-        *lines, last = path.read_bytes().split(b"\n")
+        *lines, last = untrusted.read_bytes(path, _LARGEST).split(b"\n")
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     rows = []
     for number, line in enumerate([*lines, last] if _is_row(last) else lines, start=1):
         if not _is_row(line):
@@ -39,10 +52,10 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
 
 def _is_row(line: bytes) -> bool:
     try:
-        row = json.loads(line)
+        untrusted.parse_json(line, _Row)
     except ValueError:
         return False
-    return isinstance(row, dict) and "kind" in row and type(row.get("step")) is int
+    return True
 
 
 class MetricsLog:

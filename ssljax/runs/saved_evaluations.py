@@ -92,7 +92,7 @@ def read(file: pathlib.Path) -> SavedEvaluation:
     """
     try:
         return untrusted.read_json(file, SavedEvaluation, "evaluate again, or remove it")
-    except OSError as error:
+    except FileNotFoundError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from error
 
 

@@ -7,12 +7,15 @@ Its dataclass is the only place that knows its default, its type, its range and 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from ssljax.settings.errors import InputError, nearest
+
+_LARGEST = 2**53  # the integers up to it are exact as floats, too
 
 
 def option(
@@ -98,6 +101,10 @@ def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:
         limit = limits.get(name)
         if limit is not None and not holds(limit):
             raise InputError(f"{key} must be {symbol} {limit!r}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{key} must be finite, got {value!r}")
+    if isinstance(value, int | float) and abs(value) > _LARGEST:
+        raise InputError(f"{key} must be <= {_LARGEST:,}, got {value!r:.50}")
     choices = limits.get("choices")
     if choices and value not in choices:
         allowed = ", ".join(map(repr, choices))

@@ -31,6 +31,7 @@ from ssljax.runs.config import resolve
 from ssljax.runs.folder import recorded_config
 from ssljax.runs.run import Run, open_run
 from ssljax.settings.errors import Diverged, Interrupted, ProcessLost, TrainingFailed
+from ssljax.training.memory import check_memory
 from ssljax.training.profile import Profile
 from ssljax.training.progress import duration, opening, say_concerns
 from ssljax.training.run_step import make_run_step
@@ -89,6 +90,7 @@ def train(
         )
         # ------------------------------------------------------------ devices, steps
         run_step = make_run_step(run, steps_per_epoch)
+        check_memory(run, jax.eval_shape(run_step.initial_state))
         parallelism, evaluator = run_step.parallelism, Evaluator(run, validation_images)
         probes = TrainingProbes(run, steps_per_epoch, total_steps)
     in_flight = 1 if parallelism.serial else 2

@@ -13,6 +13,7 @@ from ssljax.devices.parallelism import Parallelism
 from ssljax.runs.run import Run
 from ssljax.settings.errors import InputError
 from ssljax.training import schedules
+from ssljax.training.memory import check_memory
 from ssljax.training.optimizers import make_optimizer
 from ssljax.training.state import TrainState, initial_state
 from ssljax.training.step import make_train_step
@@ -123,4 +124,5 @@ def check_buildable(run: Run) -> None:
     for split in (data.validation_split, data.test_split):
         run.records(split)
     step = make_run_step(run, steps_per_epoch=1)
-    jax.eval_shape(step.initial_state)  # patterns that match no parameter are named here
+    # Patterns that match no parameter are named here.
+    check_memory(run, jax.eval_shape(step.initial_state))

@@ -9,6 +9,7 @@ from typing import Any
 
 from ssljax.data.sets import columns
 from ssljax.data.sets.source import Item, Source, inside, split_name, split_of_file
+from ssljax.files import untrusted
 from ssljax.settings.errors import InputError
 
 SUFFIXES = (".parquet",)
@@ -114,6 +115,7 @@ def _open(path: pathlib.Path) -> Any:
             f"--source: {path}: parquet files need pyarrow; `pip install -e '.[parquet]'`"
         ) from error
     try:
+        untrusted.check_regular(path)
         return pyarrow.parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
         raise InputError(f"--source: {path} cannot be read as parquet: {_line(error)}") from error

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ssljax.data import images
+from ssljax.files import untrusted
 from ssljax.settings.errors import InputError
 
 SPLITS = {
@@ -63,6 +64,7 @@ class Item:
         """
         if self.file is None:
             return self.data or b""
+        untrusted.check_regular(self.file)
         with open(self.file, "rb") as file:
             file.seek(self.start)
             return file.read(-1 if self.length is None else self.length)

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from ssljax.data.sets import columns
 from ssljax.data.sets.source import Item, Source, inside, split_name
+from ssljax.files import untrusted
 from ssljax.settings.errors import InputError
 
 SUFFIXES = (".csv", ".tsv")
@@ -81,6 +82,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _open(path: pathlib.Path) -> TextIO:
     try:
+        untrusted.check_regular(path)
         return open(path, encoding="utf-8-sig", newline="")
     except OSError as error:
         raise InputError(f"--source: {path} cannot be read: {error.strerror}") from error

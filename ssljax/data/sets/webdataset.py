@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from ssljax.data.sets import columns
 from ssljax.data.sets.source import SUFFIXES as IMAGES
 from ssljax.data.sets.source import Item, Source, outside, split_of_file
+from ssljax.files import untrusted
 from ssljax.settings.errors import InputError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -40,6 +41,7 @@ def open_webdataset(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Source
 def _examples(path: pathlib.Path, split: str) -> Iterator[Item]:
     packed = path.suffix != ".tar"
     try:
+        untrusted.check_regular(path)
         # A packed file can only be read from its beginning to its end.
         with tarfile.open(path, "r|*" if packed else "r:") as archive:
             members = (member for member in _members(archive) if member.isreg() or member.islnk())

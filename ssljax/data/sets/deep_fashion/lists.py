@@ -15,6 +15,7 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator
 
+from ssljax.files import untrusted
 from ssljax.settings.errors import InputError
 
 PARTITIONS = {"train": "train", "val": "validation", "test": "test"}
@@ -132,6 +133,7 @@ def _photograph_folder(root: pathlib.Path) -> pathlib.Path:
 def _rows(path: pathlib.Path, columns: int) -> Iterator[tuple[int, list[str]]]:
     """Yields (line number, columns) of a list: the count, a header, then that many rows."""
     try:
+        untrusted.check_regular(path)
         with open(path, encoding="utf-8") as file:
             lines = file.read().split("\n")
     except FileNotFoundError as error:
