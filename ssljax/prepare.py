@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from ssljax.data.sets.formats import FORMATS, recognise
-from ssljax.files import storage
+from ssljax.files import storage, untrusted
 from ssljax.settings.command_line import Command, clean_up_at_signals, no_arguments
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.messages import show
@@ -65,6 +65,11 @@ def prepare(
     path = pathlib.Path(source).expanduser()
     if not path.exists():
         raise InputError(f"--source: there is no {source}")
+    if not path.is_dir():
+        try:
+            untrusted.check_regular(path)
+        except OSError as error:
+            raise InputError(f"--source: {source} cannot be read: {error.strerror}") from error
     kind = format or recognise(path)
     if name and not _NAME.fullmatch(name):
         raise InputError(f"--name must be lower-case letters, digits and _, got {name!r}")

@@ -60,7 +60,10 @@ class SavedEvaluation(msgspec.Struct, frozen=True):
         if self.confusion and sum(map(sum, self.confusion)) != self.examples:
             raise ValueError(f"confusion must have {self.examples} examples in all")
         if self.hits:
-            unpacked(self.hits, self.examples)
+            try:
+                unpacked(self.hits, self.examples)
+            except ValueError as error:
+                raise ValueError(f"hits: {error}") from error
 
     def command(self, own_dataset: str) -> str:
         """The command that makes the file again, on the run folder RUN.

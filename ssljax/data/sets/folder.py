@@ -89,7 +89,7 @@ def _walk(
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(root, others, f"{path}/")
             elif suffix in SUFFIXES:
-                yield path, None
+                yield path, None if entry.is_file() else "is no regular file"
             elif others is not None:
                 others[suffix or "without suffix"] += 1
 
