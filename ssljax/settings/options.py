@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from ssljax.settings.errors import InputError, nearest
 
-_LARGEST = 2**53  # the integers up to it are exact as floats, too
+_LARGEST = 2**53  # of integers; those up to it are exact as floats, too
 
 
 def option(
@@ -103,7 +103,7 @@ def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:
             raise InputError(f"{key} must be {symbol} {limit!r}, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{key} must be finite, got {value!r}")
-    if isinstance(value, int | float) and abs(value) > _LARGEST:
+    if isinstance(value, int) and abs(value) > _LARGEST:
         raise InputError(f"{key} must be <= {_LARGEST:,}, got {value!r:.50}")
     choices = limits.get("choices")
     if choices and value not in choices:
