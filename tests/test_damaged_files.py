@@ -295,7 +295,7 @@ def test_data_of_a_checkpoint_that_is_none(data):
 @pytest.mark.parametrize(
     ("target", "inputs"),
     [("annotation lists", 300), ("images", 500), ("weights", 200), ("run folders", 5),
-     ("resumed runs", 5)],
+     ("resumed runs", 5), ("prepared data sets", 200), ("evaluations", 300)],
 )  # fmt: skip
 def test_damaged_files_are_read_or_refused(target, inputs, tmp_path):
     if target == "weights":

@@ -75,12 +75,9 @@ def _kept(filename: str, key: str) -> np.ndarray | None:
     try:
         if storage.is_remote(filename) or os.stat(path).st_mtime_ns < os.stat(filename).st_mtime_ns:
             return None
-        untrusted.check_regular(path)
-        # Mapped, because the header of a damaged file may claim any size.
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except OSError:
         return None
-    return np.array(values) if values.dtype == np.int64 and values.ndim == 1 else None
+    return untrusted.read_array(path, np.int64, 1)
 
 
 def keep(filename: str, key: str, values: np.ndarray) -> None:
@@ -100,7 +97,10 @@ def _read_once(filename: str, key: str, parse: Callable[[bytes], int]) -> np.nda
     """The numbers of all records; a process that may not keep them in a file remembers them."""
     if storage.is_remote(filename):
         return _read(filename, parse)
-    status = os.stat(filename)
+    try:
+        status = os.stat(filename)
+    except OSError as error:
+        raise InputError(f"{filename} cannot be read: {error.strerror}") from error
     which = (filename, key, status.st_size, status.st_mtime_ns)
     if which not in _READ:
         while len(_READ) >= _MOST_READ:

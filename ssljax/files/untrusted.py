@@ -10,9 +10,11 @@ import json
 import os
 import pathlib
 import stat
+from tokenize import TokenError
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from ssljax.files import storage
 from ssljax.settings.errors import InputError
@@ -61,6 +63,17 @@ def read_bytes(path: pathlib.Path, at_most: int) -> bytes:
         said = f"it has {size:,} bytes; at most {at_most:,} are expected"
         raise OSError(errno.EFBIG, said, str(path))
     return path.read_bytes()
+
+
+def read_array(path: str | os.PathLike[str], dtype: Any, dimensions: int) -> np.ndarray | None:
+    """A `.npy` file on a disk; None if there is none, or not such a one."""
+    try:
+        check_regular(path)
+        # Mapped, because the header of a damaged file may claim any size.
+        values = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError, OverflowError, TypeError, SyntaxError, TokenError):
+        return None
+    return np.array(values) if values.dtype == dtype and values.ndim == dimensions else None
 
 
 def read_json(path: pathlib.Path, shape: type[T], remedy: str) -> T:

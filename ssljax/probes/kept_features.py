@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ssljax.data.image_source import ImageSource
-from ssljax.files import storage
+from ssljax.files import storage, untrusted
 from ssljax.models import paths
 from ssljax.runs.trained_model import TrainedModel
 
@@ -65,14 +65,12 @@ def _when(filename: str) -> list[int]:
 
 def read(file: pathlib.Path, count: int) -> np.ndarray | None:
     """float32[count, D]; None if they are not there, or not what `write` writes."""
-    try:
-        if file.is_symlink() or not file.is_file():
-            return None
-        values = np.lib.format.open_memmap(file, mode="r")
-    except (OSError, ValueError, EOFError):
-        return None
-    fits = values.dtype == np.float32 and values.ndim == 2 and len(values) == count
-    return np.array(values) if fits and np.isfinite(values).all() else None
+    values = None if file.is_symlink() else untrusted.read_array(file, np.float32, 2)
+    return (
+        values
+        if values is not None and len(values) == count and np.isfinite(values).all()
+        else None
+    )
 
 
 def write(file: pathlib.Path, values: np.ndarray) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+from typing import Any
 
 NUMBERS = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\x00\x00\x00\x00", b"\xff\xff\xff\xff")
 TEXTS = (
     b"-1", b"0", b"1e9", b"9" * 30, b"NaN", b"null", b"true", b"[]", b"{}", b'""', b"../", b"/etc/",
     b"\n", b"\r\n", b"\t", b" ", b"\xc3\x28", "½٣".encode(), b"%s%n", b'"', b"[" * 200, b"\x00",
+)  # fmt: skip
+VALUES: tuple[Any, ...] = (
+    None, True, 0, -1, 2**31, 2**63, 10**30, 0.5, 1e300, float("inf"), float("nan"), "", "1", "²",
+    "../..", "\x1b[2J", "x" * 10**5, [], [1], [[]], {}, {"": None},
 )  # fmt: skip
 
 
@@ -66,4 +72,29 @@ def _splice(data: bytearray, rng: random.Random, others: list[bytes]) -> bytes:
     return bytes(data[: rng.randint(0, len(data))]) + other[rng.randint(0, len(other)) :]
 
 
-CHANGES = (_flip, _overwrite, _insert, _replace_word, _truncate, _remove, _repeat, _splice)
+def _replace_value(data: bytearray, rng: random.Random, others: list[bytes]) -> bytes:
+    """Another value in a JSON file, which stays JSON; other files stay as they are."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return bytes(data)
+    places: list[tuple[Any, Any]] = []
+    open_ = [value]
+    while open_:
+        inner = open_.pop()
+        keys = list(inner) if isinstance(inner, dict) else range(len(inner))
+        places += [(inner, key) for key in keys]
+        open_ += [inner[key] for key in keys if isinstance(inner[key], dict | list)]
+    if not places:
+        return bytes(data)
+    inner, key = rng.choice(places)
+    if rng.random() < 0.2:
+        del inner[key]
+    else:
+        inner[key] = rng.choice(VALUES)
+    return json.dumps(value).encode()
+
+
+CHANGES = (
+    _flip, _overwrite, _insert, _replace_word, _truncate, _remove, _repeat, _splice, _replace_value,
+)  # fmt: skip

@@ -13,20 +13,24 @@ import warnings
 from collections.abc import Callable
 
 import jax
+import msgspec
 import numpy as np
 from PIL import Image
 
 from ssljax.data import fast_images, images
 from ssljax.data.records import open_records
 from ssljax.data.sets.deep_fashion.lists import read_listing
+from ssljax.files import storage
+from ssljax.files.packed_bits import packed
 from ssljax.models.batch_norm import COLLECTION
 from ssljax.models.torch import description
 from ssljax.models.torch.layout import OTHERS
 from ssljax.models.torch.layouts import ALEXNET, RESNETS, read_file
 from ssljax.prepare import prepare
+from ssljax.runs.saved_evaluations import SavedEvaluation, read_all
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
-from tests import sources
+from tests import labelled_set, sources
 from tests.deep_fashion_folder import write_folder
 from tests.networks import Classifier
 
@@ -197,6 +201,44 @@ class ResumedRuns(RunFolders):
         train(self.config, folder)
 
 
+class PreparedSets(Target):
+    """The description, the records and the kept labels of a prepared data set."""
+
+    def prepare(self) -> None:
+        """See `Target`."""
+        labelled_set.write(self.folder, "numbers", [0, 1, 2, 3], names=["a", "b", "c", "d"])
+        open_records("numbers", "images", str(self.folder)).labels()
+
+    def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
+        """What training does first, and a batch."""
+        records = open_records("numbers", "images", str(folder))
+        records.labels()
+        for index, (data, _) in enumerate(records.read(range(min(4, len(records))))):
+            records.where(index)
+            try:
+                images.decode(data)
+            except images.ImageError as error:
+                raise InputError(str(error)) from error
+
+
+class Evaluations(Target):
+    """Results that `evaluate` has written."""
+
+    def prepare(self) -> None:
+        """See `Target`."""
+        result = SavedEvaluation(
+            "numbers", "test", "best", 3, 4, {"top1": 0.75}, {"top1": 0.1}, {"top1": 0.5},
+            ["a", "b"], [[2, 0], [1, 1]], packed(np.array([True, True, False, True])),
+        )  # fmt: skip
+        (self.folder / "evaluation").mkdir()
+        storage.write_json(self.folder / "evaluation/a.json", msgspec.to_builtins(result))
+
+    def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
+        """As a model card does."""
+        for result in read_all(folder):
+            result.command("other")
+
+
 TARGETS: dict[str, type[Target]] = {
     "annotation lists": AnnotationLists,
     "images": Images,
@@ -204,6 +246,8 @@ TARGETS: dict[str, type[Target]] = {
     "weights": Weights,
     "run folders": RunFolders,
     "resumed runs": ResumedRuns,
+    "prepared data sets": PreparedSets,
+    "evaluations": Evaluations,
 }
 
 
