@@ -66,11 +66,9 @@ def _when(filename: str) -> list[int]:
 def read(file: pathlib.Path, count: int) -> np.ndarray | None:
     """float32[count, D]; None if they are not there, or not what `write` writes."""
     values = None if file.is_symlink() else untrusted.read_array(file, np.float32, 2)
-    return (
-        values
-        if values is not None and len(values) == count and np.isfinite(values).all()
-        else None
-    )
+    if values is None or len(values) != count or not np.isfinite(values).all():
+        return None
+    return values
 
 
 def write(file: pathlib.Path, values: np.ndarray) -> None:
