@@ -102,8 +102,8 @@ def test_a_runs_own_config_trains_it_again(pretext_run, tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "config.json: Expecting property name"),
-        ("[1]", "config.json: it has no settings"),
+        ("{", "config.json is damaged: Expecting property name"),
+        ("[1]", "config.json is damaged: Expected `object`"),
         ('{"format": 0}', "the run has format 0, this version of ssljax reads format 1"),
     ],
 )

@@ -47,7 +47,7 @@ def small_run(make_config, tmp_path_factory) -> pathlib.Path:
         ("evaluate", "run/checkpoints/best/7", "best/7: Permission denied"),
         ("evaluate", "run/checkpoints/best/7/metadata/metadata", "best/7: Permission denied"),
         ("evaluate", "run/checkpoints/best/7/params/manifest.ocdbt", "best/7: Permission denied"),
-        ("train", "run/metrics.jsonl", "metrics.jsonl: Permission denied"),
+        ("train", "run/metrics.jsonl", "metrics.jsonl cannot be read: Permission denied"),
         ("train", "run/checkpoints", "checkpoints/latest: Permission denied"),
         ("train", "run/checkpoints/latest", "checkpoints/latest: Permission denied"),
         ("train", "run/checkpoints/latest/7/data", "latest/7: Permission denied"),
