@@ -63,17 +63,19 @@ def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_p
     rows = {path: len(read_metrics(path.parent)) for path in tmp_path.glob("*/*/failed.json")}
     assert len(rows) == 3  # those that were not trained for want of a start have no folder
     capsys.readouterr()
-    damaged = sorted(tmp_path.glob("*/*/evaluation/*.json"))[:2]
-    for file, text in zip(damaged, ("", '{"dataset": 1}'), strict=True):
-        file.write_text(text)
+    files = sorted(tmp_path.glob("*/arm-*/evaluation/*.json"))
+    without_hits = json.loads(files[-1].read_text())
+    assert without_hits.pop("hits")
+    files[-1].write_text(json.dumps(without_hits))
+    files[0].write_text('{"dataset": 1}')
     again = study.study(config, tmp_path)
     assert (again["arms"], again["failures"]) == (results["arms"], results["failures"])
     assert {path: len(read_metrics(path.parent)) for path in rows} == rows  # not trained again
     folder = tmp_path / "seed-0/arm-random-wild"
     said = capsys.readouterr().err
     assert f"remove {folder} to train it again" in said
-    for file in damaged:
-        assert f"{file} is damaged: " in said
+    assert f"{files[0]} is damaged: " in said
+    assert f"{files[-1].parent.parent} has no hits; it is evaluated again" in said
 
     config.settings.wild.learning_rate = 1e-4
     said = rf"{folder} holds a run that failed with other settings \(optimizer.learning_rate"

@@ -50,11 +50,14 @@ Ended = Sequence[Outcome | Failure]  # the runs of a cell or a pretext task, by 
 
 
 def checked(outcome: Outcome) -> Outcome:
-    """The same, if its validations have the metrics of its test.
+    """The same, if it has what a study compares.
 
     Raises:
-      InputError: they have not.
+      InputError: its evaluation says for no image whether it was classified right, or a validation
+        lacks a metric of the test.
     """
+    if outcome.test.class_names and not outcome.test.hits:
+        raise InputError(f"the evaluation of {outcome.folder} has no hits")
     for row in outcome.validation:
         for name in ("epoch", *outcome.test.metrics):
             value = row.get(name)
