@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -15,7 +16,7 @@ os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=4 {FLAGS}"
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import hypothesis
 import pytest
@@ -27,6 +28,10 @@ from ssljax.training.loop import train
 # The same examples every time, and no deadline: the first call of a function compiles it.
 hypothesis.settings.register_profile("ssljax", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("ssljax")
+
+# Tracing makes many objects that live long; looking through them for garbage takes a tenth of it.
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared"
