@@ -17,6 +17,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # tests run beside each other; the arrays are small
 
 import hypothesis
 import pytest

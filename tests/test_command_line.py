@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from ssljax.runs.metrics_log import read_metrics
+from tests.commands import run
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT
 
@@ -20,28 +21,17 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", f"ssljax.{module}", *rest]
 
 
-def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command(*arguments), cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True
-    )
-    assert done.returncode == code, done.stderr
-    if code:
-        assert "Traceback" not in done.stderr
-    return done
-
-
 @pytest.mark.parametrize("module", ENTRY_POINTS)
 def test_help_explains_and_needs_no_jax(module):
-    text = run(module, "--help").stdout
-    assert f"usage: python -m ssljax.{module}" in text
     code = (
         f"import runpy, sys; sys.argv = ['x', '--help']\n"
         f"try: runpy.run_module('ssljax.{module}', run_name='__main__')\n"
         "finally: assert not {'jax', 'tensorflow_datasets', 'grain'} & set(sys.modules)"
     )
-    subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True
     )
+    assert f"usage: python -m ssljax.{module}" in done.stdout
 
 
 @pytest.mark.quick

@@ -22,6 +22,7 @@ from ssljax.runs.run import open_run
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
 from ssljax.training.run_step import make_run_step
+from tests.commands import run
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT
 
@@ -149,23 +150,15 @@ def test_num_classes_replaces_a_missing_data_set(make_config):
     assert lower_step(config, num_classes=46)[0].method.data.num_classes == 46
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ssljax.compile", "--config=tests/tiny.py:jigsaw", *arguments],
-        cwd=REPOSITORY, env={**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "2"},
-        capture_output=True, text=True,
-    )  # fmt: skip
-
-
 def test_the_command_compiles_for_this_machine():
-    done = command()
-    assert "batch         32 = 2 × 16, float32" in done.stdout, done.stderr
+    config = "--config=tests/tiny.py:jigsaw"
+    done = run("compile", config)
+    assert "batch         32 = 2 × 16, float32" in done.stdout
     assert "collectives   all-reduce 907 kB per step" in done.stdout
     assert "at most" not in done.stdout  # the limits of a CPU are unknown
     assert "trip count" not in done.stdout
-    indivisible = command("--config.batch_size=33")
+    indivisible = run("compile", config, "--config.batch_size=33", code=2)
     assert "batch_size: 33 does not divide among 2 devices" in indivisible.stderr
-    assert indivisible.returncode == 2
 
 
 def test_the_output_names_collectives_and_unknown_trip_counts():
@@ -185,8 +178,7 @@ def test_the_output_names_collectives_and_unknown_trip_counts():
 
 @pytest.mark.skipif(not LIBTPU, reason="needs libtpu")
 def test_the_command_compiles_for_a_tpu_slice():
-    done = command("--topology=v5e:2x2", "--json")
-    assert not done.returncode, done.stderr
+    done = run("compile", "--config=tests/tiny.py:jigsaw", "--topology=v5e:2x2", "--json")
     result = json.loads(done.stdout)
     assert (result["devices"], result["batch_size"]) == (4, 32)
     assert (result["device"], result["dtype"]) == ("TPU v5 lite", "bfloat16")

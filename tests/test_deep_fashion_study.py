@@ -41,7 +41,10 @@ def test_three_methods_with_random_and_imagenet_weights_beside_them(tmp_path):
     config = config_files.load(f"{STUDY}:pretext=simclr").unlock()
     for pretext in SIZES:
         other = config_files.load(f"{STUDY}:pretext={pretext}")
-        config.pretexts[pretext], config.arms[pretext] = other.pretexts[pretext], other.arms[pretext]
+        config.pretexts[pretext], config.arms[pretext] = (
+            other.pretexts[pretext],
+            other.arms[pretext],
+        )
         config.pretexts[pretext].schedule.warmup_epochs = 0.5
         config.pretexts[pretext].validate_every_epochs = 1
     config.weights_file = str(weights)

@@ -7,8 +7,6 @@ import json
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,9 +21,9 @@ from ssljax.runs.checkpoint_files import Unreadable, read_back
 from ssljax.runs.checkpoints import Checkpoints
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError, TrainingFailed
+from tests import commands
 from tests.conftest import REPOSITORY
 from tests.deep_fashion_folder import write_folder
-from tests.kills import ENVIRONMENT
 
 NAMES = [
     "run[1]", "[!a]", "a*b?", "{x}", "two words ", "it's \"quoted\"", "日本語 é", "100%20#",
@@ -136,13 +134,7 @@ def test_all_commands_in_a_folder_of_any_name(tmp_path):
     Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(image)
 
     def run(module: str, *arguments: str, cwd=folder) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", f"ssljax.{module}", *arguments],
-            cwd=cwd, env={**ENVIRONMENT, "PYTHONPATH": str(REPOSITORY)},
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return commands.run(module, *arguments, cwd=cwd).stdout
 
     config = f"--config={REPOSITORY}/tests/tiny.py:classification"
     settings = ["--config.data.data_dir=tfds", "--config.data.workers=1"]

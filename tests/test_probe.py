@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -26,8 +24,8 @@ from ssljax.runs.metrics_log import read_metrics
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from tests import references
-from tests.conftest import REPOSITORY
-from tests.kills import ENVIRONMENT, same
+from tests.commands import run
+from tests.kills import same
 
 
 @pytest.mark.quick
@@ -109,12 +107,10 @@ def test_random_weights_have_the_statistics_of_one_pass(resnet_run):
 
 
 def test_the_command_writes_what_the_function_returns(resnet_run, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "ssljax.probe", f"--workdir={resnet_run}", "--random", "--seeds=2",
-         "--label_fractions=0.5", "--draws=2", f"--json={tmp_path / 'rows.json'}"],
-        cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True,
+    done = run(
+        "probe", f"--workdir={resnet_run}", "--random", "--seeds=2", "--label_fractions=0.5",
+        "--draws=2", f"--json={tmp_path / 'rows.json'}",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())
     draws = [(0.5, 0), (0.5, 1)]
     expected = [

@@ -18,6 +18,7 @@ from ssljax import load_run
 from ssljax.runs.saved_checkpoints import ReplacedCheckpoint, SavedCheckpoints
 from ssljax.settings.errors import InputError, TrainingFailed
 from ssljax.training.loop import train
+from tests import commands
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT
 
@@ -133,11 +134,7 @@ def test_the_systems_errors_do_not_mean_that_a_checkpoint_is_damaged(run, make_c
 def test_a_damaged_checkpoint_is_named_in_one_short_line(run, damage, said):
     (file,) = run.glob("checkpoints/best/*/params/manifest.ocdbt")
     damage(file)
-    done = subprocess.run(
-        [sys.executable, "-m", "ssljax.evaluate", f"--workdir={run}", "--plugin=tests.plugin"],
-        cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 2
+    done = commands.run("evaluate", f"--workdir={run}", "--plugin=tests.plugin", code=2)
     (line,) = done.stderr.splitlines()
     assert said in line
     assert len(line) < len(str(run)) + 160
