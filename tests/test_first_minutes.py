@@ -144,8 +144,8 @@ def test_ctrl_c_at_three_moments_and_the_same_command_goes_on(shell, outputs):
     train = (
         "python -m ssljax.train --config=~/my_configs/pretrain.py:method=classification "
         "--workdir=~/stopped --config.data.data_dir=~/data --config.init_from=~/ssljax/runs/jigsaw "
-        "--config.model.width=0.0625 '--config.data.train_split=images[:1600]' --config.epochs=1 "
-        "'--config.data.validation_split=images[1600:1700]' "
+        "--config.model.width=0.0625 '--config.data.train_split=images[:800]' --config.epochs=1 "
+        "'--config.data.validation_split=images[800:900]' "
         "--config.batch_size=8 --config.log_every_steps=5"
     )
     evaluate = "python -m ssljax.evaluate --workdir=~/stopped '--split=images' --data_dir=~/data"

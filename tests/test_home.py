@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from PIL import Image
 
@@ -17,6 +14,7 @@ from ssljax.runs.run import open_class_names
 from ssljax.runs.transfer import load_source
 from ssljax.settings import config_files
 from ssljax.training.loop import train
+from tests.commands import run
 from tests.conftest import REPOSITORY
 from tests.deep_fashion_folder import write_folder
 
@@ -61,6 +59,6 @@ def test_run_folders_images_and_weights(home, make_config):
     weights.export_weights("~/run", "~/weights.safetensors", "")
     assert read_file("~/weights.safetensors")
     (home / "names.txt").write_text("\n".join(map(str, range(10))))
-    command = [sys.executable, "-m", "ssljax.weights", "import", "~/weights.safetensors"]
-    subprocess.run([*command, "~/imported", "--class_names=~/names.txt"], check=True)
+    arguments = ("import", "~/weights.safetensors", "~/imported", "--class_names=~/names.txt")
+    run("weights", *arguments, HOME=str(home))
     assert (home / "imported/config.json").exists()

@@ -148,6 +148,7 @@ def test_all_commands_in_a_folder_of_any_name(tmp_path):
     assert "[a] *.png: " in run("predict", "--workdir=run", image.name)
     run("compile", config)
     data = [f"--config.{group}.data.data_dir={folder}/tfds" for group in STUDY]
+    data += [f"--config.{group}.epochs=1" for group in STUDY]
     run("study", "--config=tests/tiny_study.py", f"--workdir={folder}/study", *data, cwd=REPOSITORY)
     assert json.loads((folder / "study/results.json").read_text())["arms"]
     pytest.importorskip("torch", reason="needs the extra `torch`")

@@ -22,6 +22,7 @@ from ssljax.prepare import next_command, prepare, summary
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from tests import sources
+from tests.commands import run
 
 pytestmark = pytest.mark.quick
 
@@ -298,8 +299,8 @@ def test_the_next_command_trains(tmp_path):
     source = sources.class_folders(tmp_path / "s", sources.make_images(("train",), each=30))
     prepared = prepare(str(source), "flowers", str(tmp_path / "d"))
     command = " ".join(next_command(prepared, str(tmp_path / "d"))).replace("\\", "").split()
-    command[0] = sys.executable
+    assert command[:3] == ["python", "-m", "ssljax.train"]
     command[command.index("--workdir=runs/flowers")] = f"--workdir={tmp_path / 'run'}"
     small = ["--config.epochs=1", "--config.model.width=0.0625", "--config.batch_size=16"]
-    subprocess.run([*command, *small], check=True, timeout=300)
+    run("train", *command[3:], *small)
     assert (tmp_path / "run" / "metrics.jsonl").exists()

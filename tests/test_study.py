@@ -164,6 +164,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     config.reference_setting = "slides"
     config.settings.slides = setting_config(1e-4, 1e-3)
     config.settings.fast = setting_config(3e-3, 1e-5)
+    config.arms.random.settings = ("fast",)
     config.arms.puzzle.label_fractions = (0.25,)
     config.arms.puzzle.init_layers = "backbone"
     config.arms.puzzle.axes["pretext epochs"] = 2

@@ -16,6 +16,7 @@ from ssljax.models.torch.description import IMAGENET, Description
 from ssljax.models.torch.layouts import ALEXNET, read_file
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
+from tests.commands import run as run_command
 from tests.conftest import REPOSITORY
 from tests.networks import Classifier
 
@@ -36,7 +37,10 @@ def run(make_config, tmp_path_factory):
 
 
 def command(*arguments, without="", code=0):
-    """Runs `ssljax.weights` in a process in which a package cannot be imported."""
+    """What `ssljax.weights` says; a package can be missing in its process."""
+    if not without:
+        done = run_command("weights", *map(str, arguments), code=code)
+        return done.stdout + done.stderr
     script = f"import sys; sys.modules[{without!r}] = None; from ssljax.weights import cli; cli()"
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
