@@ -38,9 +38,14 @@ TIMED = re.compile("images_per_second|input_wait")
 
 
 def command(folder: pathlib.Path, data_dir: str, epochs: int) -> list[str]:
+    """Trains a run as a process."""
+    return [sys.executable, "-m", "ssljax.train", *arguments(folder, data_dir, epochs)]
+
+
+def arguments(folder: pathlib.Path, data_dir: str, epochs: int) -> list[str]:
     """A run of 25 steps an epoch, with a checkpoint every 10."""
     return [
-        sys.executable, "-m", "ssljax.train", "--config=tests/tiny.py:classification,small_net",
+        "--config=tests/tiny.py:classification,small_net",
         f"--workdir={folder}", f"--config.data.data_dir={data_dir}", f"--config.epochs={epochs}",
         "--config.batch_size=8", "--config.checkpoint_every_steps=10",
     ]  # fmt: skip
@@ -52,7 +57,7 @@ def being_written(folder: pathlib.Path) -> bool:
 
 
 def kill(
-    arguments: list[str], folder: pathlib.Path, number: int, wait: float, writing: bool
+    command: list[str], folder: pathlib.Path, number: int, wait: float, writing: bool
 ) -> dict[str, Any]:
     """Starts the run, kills it a while after it has begun to train, and tells how it ended.
 
@@ -63,7 +68,7 @@ def kill(
     """
     already = len(read_metrics(folder))
     process = subprocess.Popen(
-        arguments, cwd=REPOSITORY, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        command, cwd=REPOSITORY, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
     )
     while process.poll() is None and len(read_metrics(folder)) < already + 3:
         time.sleep(0.01)

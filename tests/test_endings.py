@@ -112,7 +112,7 @@ def test_a_closed_terminal_saves_a_checkpoint(data_dir, tmp_path):
 def test_sigterm_is_answered_while_the_reader_processes_are_stopped(data_dir, tmp_path):
     arguments = [*kills.command(tmp_path, data_dir, epochs=10_000), "--config.data.workers=2"]
     process = start(arguments)
-    wait_for_rows(process, tmp_path, 20)
+    wait_for_rows(process, tmp_path, 3)
     while len(readers := children(process.pid)) < 2:
         time.sleep(0.1)
     time.sleep(5)  # they are ready, too

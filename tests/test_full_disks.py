@@ -7,6 +7,7 @@ import pathlib
 import resource
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import TrainingFailed
 from ssljax.training.loop import train
-from tests import kills
+from tests import commands, kills
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT, same
 
@@ -92,17 +93,18 @@ def test_a_metrics_file_that_cannot_grow_loses_no_row(data_dir, tmp_path):
     arguments = {}
     for name in ("undisturbed", "limited"):
         arguments[name] = [
-            *kills.command(tmp_path / name, data_dir, epochs=3), "--config.log_every_steps=1",
+            *kills.arguments(tmp_path / name, data_dir, epochs=3), "--config.log_every_steps=1",
             "--config.checkpoint_every_steps=0",
         ]  # fmt: skip
-    subprocess.run(arguments["undisturbed"], cwd=REPOSITORY, env=ENVIRONMENT, check=True)
+    commands.run("train", *arguments["undisturbed"])
     limit = (tmp_path / "undisturbed/metrics.jsonl").stat().st_size // 2
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     done = subprocess.run(
-        arguments["limited"], cwd=REPOSITORY, env=ENVIRONMENT, preexec_fn=limited, timeout=120,
+        [sys.executable, "-m", "ssljax.train", *arguments["limited"]],
+        cwd=REPOSITORY, env=ENVIRONMENT, preexec_fn=limited, timeout=120,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     said = done.stderr
@@ -111,5 +113,5 @@ def test_a_metrics_file_that_cannot_grow_loses_no_row(data_dir, tmp_path):
     assert f"File too large; the last good checkpoint is {tmp_path}/limited" in said
     assert said.endswith(f"latest/{step}\n")
     assert step == read_metrics(tmp_path / "limited")[-1]["step"] + 1
-    subprocess.run(arguments["limited"], cwd=REPOSITORY, env=ENVIRONMENT, check=True)
+    commands.run("train", *arguments["limited"])
     assert same(tmp_path / "undisturbed", tmp_path / "limited")

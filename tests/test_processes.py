@@ -19,6 +19,7 @@ from ssljax.evaluate import evaluate
 from ssljax.probe import probe
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.settings.errors import InputError
+from tests.commands import run
 from tests.conftest import REPOSITORY
 from tests.kills import ENVIRONMENT, being_written, same
 
@@ -104,8 +105,7 @@ def last_step(folder):
 
 def train_alone(folder, data_dir):
     """One process with two devices."""
-    command = [sys.executable, "-m", "ssljax.train", *flags(folder, data_dir)]
-    subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, check=True, timeout=TIMEOUT)
+    run("train", *flags(folder, data_dir))
 
 
 def test_killed_stopped_and_continued_runs_end_like_an_undisturbed_one(data_dir, tmp_path):

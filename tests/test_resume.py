@@ -178,7 +178,7 @@ def test_training_goes_on_while_the_best_checkpoint_is_written(make_config, tmp_
     reached, read_back = [], checkpoint_files.read_back
 
     def slow(item):
-        if "best" in str(item) and item.name.startswith("params"):
+        if not reached and "best" in str(item) and item.name.startswith("params"):
             step, end = int(item.parent.name.partition(".")[0]), time.monotonic() + 30
             while read_metrics(tmp_path)[-1]["step"] < step + 5 and time.monotonic() < end:
                 time.sleep(0.01)
@@ -188,7 +188,7 @@ def test_training_goes_on_while_the_best_checkpoint_is_written(make_config, tmp_
 
     monkeypatch.setattr(checkpoint_files, "read_back", slow)
     train(config, tmp_path)
-    assert reached[0] >= 5
+    assert reached[0] >= 5  # the second one is written at the end
 
 
 def test_a_best_checkpoint_that_was_not_completed_is_written_again(make_config, tmp_path):
