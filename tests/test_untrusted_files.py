@@ -130,6 +130,42 @@ def test_a_pipe_in_the_place_of_an_annotation_list(tmp_path):
         read_listing(tmp_path)
 
 
+def make_huge(path: pathlib.Path) -> pathlib.Path:
+    """Three GiB that take no place on the disk."""
+    os.truncate(path, 3 * 2**30)
+    return path
+
+
+@pytest.mark.parametrize("name", ["list_eval_partition.txt", "list_category_img.txt"])
+def test_a_huge_annotation_list(tmp_path, name):
+    write_folder(tmp_path, images=4)
+    make_huge(next(tmp_path.rglob(name)))
+    with pytest.raises(InputError, match=rf"{name} cannot be read: it has 3,221,225,472 bytes; at"):
+        read_listing(tmp_path)
+
+
+def test_a_table_with_a_huge_line(tmp_path):
+    sources.SOURCES["csv"][0](tmp_path, sources.make_images(("train", "test"), each=1))
+    path = make_huge(tmp_path / "list.csv")
+    with pytest.raises(
+        InputError, match=r"list.csv, line \d+: the line has more than 1,048,576 ch"
+    ):
+        prepare(str(path), "huge", str(tmp_path / "data"))
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"list.csv, line 1: the line has more than 1,048,576 cha"):
+        prepare(str(make_huge(path)), "huge", str(tmp_path / "data"))
+
+
+def test_a_huge_image(tmp_path):
+    sources.SOURCES["split folders"][0](tmp_path / "source", sources.make_images(each=1))
+    path = make_huge(tmp_path / "source/train/cats/000.jpg")
+    said = "it has 3,221,225,472 bytes; at most 268,435,456 are expected"
+    with pytest.raises(InputError, match=f"train/cats/000.jpg cannot be read: {said}"):
+        prepare(str(tmp_path / "source"), "huge", str(tmp_path / "data"))
+    with pytest.raises(InputError, match=f"000.jpg: {said}"):
+        read_square(path, Decoder(32))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("data", [b"", b"garbage", None])
 def test_records_that_hold_no_image_are_named(tmp_path, data, workers):
