@@ -23,6 +23,8 @@ class Settings(Target):
             self.must("train", *tiny(method), self.data, f"--workdir={self.beside}/{method}")
             config = self.beside / method / "config.json"
             (self.given / f"{method}.json").write_bytes(config.read_bytes())
+        some = "--config.data.label_fraction=0.5"  # keeps the labels of the data set
+        self.must("preview", f"--config={config}", some, f"--out={self.beside}/x.png")
 
     def command(self, folder: pathlib.Path, damaged: pathlib.Path, rng: random.Random) -> list[str]:
         """What reads all settings, but trains for no hours."""
