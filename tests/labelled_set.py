@@ -37,21 +37,13 @@ def write(
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     file = f"{name}-images.array_record-00000-of-00001"
-    writer = ArrayRecordWriter(str(folder / file), "group_size:1")
+    examples = []
     for index, label in enumerate(labels):
         image = io.BytesIO()
         Image.fromarray(rng.integers(0, 256, (32, 32), np.uint8)).save(image, "PNG")
         data = (files or {}).get(index, image.getvalue())
-        example = tf_example_pb2.Example()
-        features = example.features.feature
-        if data is not None:
-            features["image"].bytes_list.value.append(data)
-        if label is not None:
-            features["label"].int64_list.value.append(label)
-        if names:
-            features["filename"].bytes_list.value.append(names[index].encode())
-        writer.write(example.SerializeToString())
-    writer.close()
+        examples.append(example(data, label, names[index] if names else None))
+    write_records(folder / file, examples)
     split = {
         "name": "images", "shardLengths": [str(len(labels))], "numBytes": "1",
         "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
@@ -72,3 +64,24 @@ def write(
         "pythonClassName": f"{FEATURES}.features_dict.FeaturesDict",
         "featuresDict": {"features": features},
     }))  # fmt: skip
+
+
+def example(image: bytes | None, label: int | None, name: str | None) -> bytes:
+    """A record with those of the features that are not None."""
+    made = tf_example_pb2.Example()
+    features = made.features.feature
+    if image is not None:
+        features["image"].bytes_list.value.append(image)
+    if label is not None:
+        features["label"].int64_list.value.append(label)
+    if name is not None:
+        features["filename"].bytes_list.value.append(name.encode())
+    return made.SerializeToString()
+
+
+def write_records(path: pathlib.Path, records: Sequence[bytes]) -> None:
+    """Writes an ArrayRecord file."""
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -20,7 +21,6 @@ from ssljax.runs.saved_checkpoints import DamagedCheckpoint, SavedCheckpoints
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from tests.conftest import REPOSITORY
-from tests.fuzz import __main__ as fuzzer
 
 FOUND = sorted((REPOSITORY / "tests/fuzz/found").glob("*.pth"))
 
@@ -123,8 +123,12 @@ def test_a_checkpoint_with_a_damaged_file_is_named(run, name, text, said, signed
 def quick(monkeypatch):
     """What is damaged is not read again, and who waits for a named pipe fails."""
     monkeypatch.setattr(saved_checkpoints, "_PAUSES", ())
-    before = signal.signal(signal.SIGALRM, fuzzer._alarm)
-    signal.alarm(fuzzer.PATIENCE)
+
+    def fail(number, frame):
+        pytest.fail("not done after 20 seconds")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(20)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
@@ -293,14 +297,26 @@ def test_data_of_a_checkpoint_that_is_none(data):
 
 
 @pytest.mark.parametrize(
-    ("target", "inputs"),
-    [("annotation lists", 300), ("images", 500), ("weights", 200), ("run folders", 5),
-     ("resumed runs", 5), ("prepared data sets", 200), ("evaluations", 300)],
-)  # fmt: skip
-def test_damaged_files_are_read_or_refused(target, inputs, tmp_path):
-    if target == "weights":
-        pytest.importorskip("torch", reason="needs the extra `torch`")
-        pytest.importorskip("safetensors", reason="needs the extra `torch`")
-    counts = fuzzer.fuzz(target, seed=2, keep=tmp_path, inputs=inputs)
-    assert counts["inputs"] == inputs
-    assert not counts["broke"], [path.read_text() for path in tmp_path.glob("*.txt")]
+    "sums", [{"loss": [[1.0, 2.0], [1.0, 1.0]]}, {"other": [1.0, 1.0]}, {"loss": [1.0, 1.0]}]
+)
+def test_sums_of_a_checkpoint_that_are_of_other_metrics(run, make_config, pretext_run, sums):
+    config = make_config("classification")
+    config.init_from, config.epochs = str(pretext_run), 3
+    folder = run / "checkpoints/latest/14"
+    path = folder / "data/metadata"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "interval": sums}))
+    checksums.write(folder)
+    with pytest.raises(InputError, match=r"step 14 is damaged: interval of data/metadata must"):
+        train(config, run)
+
+
+def test_damaged_files_are_read_or_refused(tmp_path):
+    for extra in ("torch", "safetensors", "pyarrow"):
+        pytest.importorskip(extra, reason="needs the extras `torch` and `parquet`")
+    fuzz = [sys.executable, "-m", "tests.fuzz", "--inputs=8", "--seed=2", f"--keep={tmp_path}"]
+    done = subprocess.run(fuzz, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    header, *rows = done.stdout.splitlines()
+    assert header.split()[:5] == ["target", "inputs", "refused", "read", "broke"]
+    assert len(rows) == 9
+    assert not list(tmp_path.iterdir())

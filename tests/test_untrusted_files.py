@@ -9,6 +9,7 @@ import shutil
 import signal
 
 import pytest
+from ml_collections import ConfigDict
 
 from ssljax import prepare
 from ssljax.data import pipeline
@@ -130,6 +131,50 @@ def test_a_pipe_in_the_place_of_an_annotation_list(tmp_path):
         read_listing(tmp_path)
 
 
+def test_a_link_to_itself_in_a_source(tmp_path):
+    pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/x.parquet").symlink_to("x.parquet")
+    with pytest.raises(InputError, match=r"x.parquet cannot be read as parquet"):
+        prepare(str(tmp_path / "source"), "loop", str(tmp_path / "data"))
+
+
+def make_huge(path: pathlib.Path) -> pathlib.Path:
+    """Three GiB that take no place on the disk."""
+    os.truncate(path, 3 * 2**30)
+    return path
+
+
+@pytest.mark.parametrize("name", ["list_eval_partition.txt", "list_category_img.txt"])
+def test_a_huge_annotation_list(tmp_path, name):
+    write_folder(tmp_path, images=4)
+    make_huge(next(tmp_path.rglob(name)))
+    with pytest.raises(InputError, match=rf"{name} cannot be read: it has 3,221,225,472 bytes; at"):
+        read_listing(tmp_path)
+
+
+def test_a_table_with_a_huge_line(tmp_path):
+    sources.SOURCES["csv"][0](tmp_path, sources.make_images(("train", "test"), each=1))
+    path = make_huge(tmp_path / "list.csv")
+    with pytest.raises(
+        InputError, match=r"list.csv, line \d+: the line has more than 1,048,576 ch"
+    ):
+        prepare(str(path), "huge", str(tmp_path / "data"))
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"list.csv, line 1: the line has more than 1,048,576 cha"):
+        prepare(str(make_huge(path)), "huge", str(tmp_path / "data"))
+
+
+def test_a_huge_image(tmp_path):
+    sources.SOURCES["split folders"][0](tmp_path / "source", sources.make_images(each=1))
+    path = make_huge(tmp_path / "source/train/cats/000.jpg")
+    said = "it has 3,221,225,472 bytes; at most 268,435,456 are expected"
+    with pytest.raises(InputError, match=f"train/cats/000.jpg cannot be read: {said}"):
+        prepare(str(tmp_path / "source"), "huge", str(tmp_path / "data"))
+    with pytest.raises(InputError, match=f"000.jpg: {said}"):
+        read_square(path, Decoder(32))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("data", [b"", b"garbage", None])
 def test_records_that_hold_no_image_are_named(tmp_path, data, workers):
@@ -185,8 +230,8 @@ def test_descriptions_that_claim_too_much(tmp_path, file, old, new, said):
         ("optimizer.learning_rate", float("nan"), "learning_rate must be > 0, got nan"),
         ("model.width", 1e9, "model.width must be <= 64"),
         ("model.width", 64.0, "a state of .* numbers.* needs at least .* GB, and this machine has"),
-        ("data.image_size", 10**5, "data.image_size must be <= 16384"),
-        ("data.image_size", 16384, "batch_size=64 with images of 16384 px needs at least 51.5 GB"),
+        ("data.image_size", 10**5, "data.image_size must be <= 4096"),
+        ("data.canvas", 4097, "data.canvas must be <= 4096"),
     ],
 )
 def test_settings_that_no_machine_can_hold(make_config, tmp_path, key, value, said):
@@ -201,6 +246,31 @@ def test_settings_that_no_machine_can_hold(make_config, tmp_path, key, value, sa
     with pytest.raises(InputError, match=said):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_no_machine_can_hold(make_config, tmp_path):
+    config = make_config("classification")
+    config.data.train_split, config.batch_size, config.data.image_size = "images", 10_000, 4096
+    with pytest.raises(InputError, match="batch_size=10000 with images of 4096 px needs at least"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("group", "name"), [("model", {}), ("model", []), ("method", {"a": 1})])
+def test_names_that_are_no_text(make_config, tmp_path, group, name):
+    config = make_config("classification").to_dict()
+    config[group]["name"] = name
+    with pytest.raises(InputError, match=rf"{group}.name: unknown {group} "):
+        train(ConfigDict(config), tmp_path / "run")
+
+
+@pytest.mark.parametrize("value", [10**30, 10**400, 1e7, float("nan"), "1", None])
+def test_means_that_no_channel_has(make_config, tmp_path, value):
+    config = make_config("classification")
+    with config.ignore_type():
+        config.data.mean = (0.5, 0.5, value)
+    with pytest.raises(InputError, match=r"data.mean must be three numbers, one per channel, of a"):
+        train(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from ssljax.settings.errors import InputError
 
 ImageLike = str | pathlib.Path | bytes | Image.Image | np.ndarray
 NO_LABEL, UNREADABLE = -1, -2
-_LARGEST = 2**31  # bytes of an image file
 
 
 class GivenImages(ImageSource):
@@ -122,7 +121,9 @@ def read_square(image: ImageLike, decoder: Decoder) -> np.ndarray:
     if not isinstance(image, bytes):
         name = str(image)
         try:
-            image = untrusted.read_bytes(pathlib.Path(os.path.expanduser(image)), _LARGEST)
+            image = untrusted.read_bytes(
+                pathlib.Path(os.path.expanduser(image)), untrusted.MOST_IMAGE
+            )
         except OSError as error:
             raise InputError(f"{name}: {error.strerror}") from error
     try:

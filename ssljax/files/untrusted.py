@@ -10,8 +10,9 @@ import json
 import os
 import pathlib
 import stat
+from collections.abc import Iterator
 from tokenize import TokenError
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,6 +22,7 @@ from ssljax.settings.errors import InputError
 
 T = TypeVar("T")
 
+MOST_IMAGE = 2**28  # bytes of an image file
 _MOST_JSON = 2**28  # bytes; an evaluation of 1,000 classes has 2 million
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -63,6 +65,18 @@ def read_bytes(path: pathlib.Path, at_most: int) -> bytes:
         said = f"it has {size:,} bytes; at most {at_most:,} are expected"
         raise OSError(errno.EFBIG, said, str(path))
     return path.read_bytes()
+
+
+def lines(file: TextIO, at_most: int = 2**20) -> Iterator[str]:
+    """The lines of a file, with their ends.
+
+    Raises:
+      ValueError: one has more than `at_most` characters.
+    """
+    while line := file.readline(at_most + 1):
+        if len(line) > at_most:
+            raise ValueError(f"the line has more than {at_most:,} characters")
+        yield line
 
 
 def read_array(path: str | os.PathLike[str], dtype: Any, dimensions: int) -> np.ndarray | None:

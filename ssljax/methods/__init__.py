@@ -59,7 +59,7 @@ def method_class(name: str) -> type[Method]:
         raise InputError("method.name is not set")
     if name == FEATURES:
         return Features
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise InputError(
             f"method.name: unknown method {name!r}; {nearest(name, METHODS)}, or name your own "
             "module with --plugin=MODULE"

@@ -35,7 +35,7 @@ def model_class(name: str) -> type[Backbone]:
     Raises:
       InputError: there is none; the nearest known name is given.
     """
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise InputError(
             f"model.name: unknown model {name!r}; {nearest(name, MODELS)}, or name your own module "
             "with --plugin=MODULE"

@@ -60,7 +60,7 @@ def lock(path: pathlib.Path, message: str) -> Iterator[None]:
 
 def _holder(path: pathlib.Path) -> str:
     """Who holds a lock, and whether that process is stopped, if it is on this machine."""
-    holder = path.read_text(errors="replace") or "an unknown process"
+    holder = path.read_bytes()[:200].decode(errors="replace") or "an unknown process"
     own = re.fullmatch(rf"process (\d+) on {re.escape(socket.gethostname())}", holder)
     with contextlib.suppress(OSError):
         if own and "\nState:\tT" in pathlib.Path(f"/proc/{own[1]}/status").read_text():

@@ -7,7 +7,6 @@ the method or the backbone that they name.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.options import check_group, defaults, option, options, same_kind
 
+_LARGEST_MEAN = 10**6  # and standard deviation, of channels in [0, 1]
 _LARGEST_SEED = 2**32 - 1  # jax uses 32 bits of a seed
 
 
@@ -83,13 +83,13 @@ class DataSettings:
     test_split: str = option("test", "split that `evaluate` uses by default")
     image_key: str = option("image", "name of the image feature")
     label_key: str = option("label", "name of the label feature")
-    image_size: int = option(227, "side of the square images, in pixels", above=0, at_most=16384)
+    image_size: int = option(227, "side of the square images, in pixels", above=0, at_most=4096)
     canvas: int = option(
         0,
         "for methods that make views: side of the whole images they are made of; 0: 8/7 of "
         "image_size, or image_size up to 64 px",
         at_least=0,
-        at_most=16384,
+        at_most=4096,
     )
     random_crop: bool = option(True, "cut training images at a random place, not at the centre")
     mean: tuple[float, ...] = option((0.5, 0.5, 0.5), "subtracted from channels in [0, 1]")
@@ -276,9 +276,12 @@ def _check_combinations(config: Mapping[str, Any]) -> None:
             raise InputError(f"data.{key} is not set")
     for key in ("mean", "std"):
         if len(data[key]) != 3 or not all(
-            same_kind(value, 0.5) and math.isfinite(value) for value in data[key]
+            same_kind(value, 0.5) and abs(value) <= _LARGEST_MEAN for value in data[key]
         ):
-            raise InputError(f"data.{key} must be three numbers, one per channel, got {data[key]}")
+            raise InputError(
+                f"data.{key} must be three numbers, one per channel, of at most {_LARGEST_MEAN:,}, "
+                f"got {data[key]}"
+            )
     if not all(value > 0 for value in data["std"]):
         raise InputError(f"data.std must be > 0, got {data['std']}")
     if schedule["warmup_epochs"] > config["epochs"]:

@@ -27,6 +27,17 @@ class MetricSums:
             new = (np.asarray(part, np.float64) for part in parts)
             self._sums[name] = [a + b for a, b in zip(old, new, strict=True)]
 
+    def stranger(self, sums: Mapping[str, Sequence[Any]]) -> str:
+        """A metric that these sums have and those of a batch lack, or have in another shape; or ''.
+
+        The other way round, a metric without sums so far, only counts if there are others.
+        """
+        for name in self._sums.keys() | (sums.keys() if self._sums else ()):
+            own, other = self._sums.get(name, ()), sums.get(name, ())
+            if [np.shape(part) for part in own] != [np.shape(part) for part in other]:
+                return name
+        return ""
+
     def means(self) -> dict[str, float]:
         """Σ values / Σ weights; a vector's mean is over its entries that have any weight."""
         means = {}

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from ssljax.data.pipeline import DevicePrefetch
 from ssljax.runs.metrics_log import MetricsLog
-from ssljax.settings.errors import Diverged
+from ssljax.settings.errors import Diverged, InputError
 from ssljax.training.metrics import MetricSums
 from ssljax.training.progress import Progress
 
@@ -42,6 +42,7 @@ class TrainingLog:
         self._interval = MetricSums(sums.get("interval"))
         # The checkpoint is written before the validation, which begins new sums.
         self._epoch = MetricSums({} if self.validated(step) else sums.get("epoch_sums"))
+        self._restored = f"{workdir}: the checkpoint of step {step}" if step else ""
         self._pending: list[tuple[int, Any]] = []  # sums that are still on the devices
         self._images = 0.0
         self._start = (0.0, 0.0)
@@ -66,9 +67,19 @@ class TrainingLog:
 
         Raises:
           Diverged: one is not finite.
+          InputError: the sums of the restored checkpoint are of other metrics.
         """
         for step, sums in self._pending:
             sums = jax.device_get(sums)
+            if self._restored:
+                for key, old in (("interval", self._interval), ("epoch_sums", self._epoch)):
+                    if name := old.stranger(sums):
+                        raise InputError(
+                            f"{self._restored} is damaged: {key} of data/metadata must have the "
+                            f"sums of this run's metrics, but not so {name:.50}; remove its folder "
+                            "to continue from the checkpoint before"
+                        )
+                self._restored = ""
             for name in ("loss", "gradient_norm"):
                 if not np.isfinite(sums[name][0]):
                     what = "loss" if name == "loss" else "norm of the gradient"

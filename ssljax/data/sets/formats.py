@@ -51,10 +51,16 @@ def _consists_of(path: pathlib.Path, suffixes: Sequence[str]) -> bool:
 def _some_files(path: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
     if not (files := _files(path, suffixes)):
         raise InputError(f"--source: {path} has no file with {' or '.join(suffixes)}")
+    top = os.path.realpath(path)
     for file in files:
-        if file.is_symlink() and file != path and path.resolve() not in file.resolve().parents:
+        # `Path.resolve` would fail at a link to itself.
+        if file.is_symlink() and file != path and not _is_below(os.path.realpath(file), top):
             raise InputError(f"--source: {file} is a link that leaves the source; name the file")
     return files
+
+
+def _is_below(file: str, folder: str) -> bool:
+    return os.path.commonpath([file, folder]) == folder
 
 
 def _folder_of(path: pathlib.Path) -> pathlib.Path:

@@ -7,6 +7,7 @@ item says where the bytes are, as a part of a file, or has them if they can only
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import os
 import pathlib
@@ -64,10 +65,15 @@ class Item:
         """
         if self.file is None:
             return self.data or b""
+        if self.length is None:
+            return untrusted.read_bytes(self.file, untrusted.MOST_IMAGE)
+        if self.length > untrusted.MOST_IMAGE:
+            said = f"it has {self.length:,} bytes; at most {untrusted.MOST_IMAGE:,} are expected"
+            raise OSError(errno.EFBIG, said, self.name)
         untrusted.check_regular(self.file)
         with open(self.file, "rb") as file:
             file.seek(self.start)
-            return file.read(-1 if self.length is None else self.length)
+            return file.read(self.length)
 
 
 @dataclasses.dataclass(frozen=True)

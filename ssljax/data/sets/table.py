@@ -57,8 +57,8 @@ def open_table(path: pathlib.Path, chosen: dict[str, str]) -> Source:
 def _header(path: pathlib.Path) -> list[str]:
     with _open(path) as file:
         try:
-            names = next(csv.reader(file, delimiter=_delimiter(path)), [])
-        except (csv.Error, UnicodeDecodeError) as error:
+            names = next(csv.reader(untrusted.lines(file), delimiter=_delimiter(path)), [])
+        except (csv.Error, ValueError) as error:
             raise InputError(f"{path}, line 1: {error}") from error
     if not names:
         raise InputError(f"--source: {path} is empty; its first line must name the columns")
@@ -68,7 +68,7 @@ def _header(path: pathlib.Path) -> list[str]:
 def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields (line number, row)."""
     with _open(path) as file:
-        reader = csv.DictReader(file, delimiter=_delimiter(path), restval="")
+        reader = csv.DictReader(untrusted.lines(file), delimiter=_delimiter(path), restval="")
         try:
             for row in reader:
                 if None in row:
@@ -76,7 +76,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
                         f"{path}, line {reader.line_num}: more values than the first line has names"
                     )
                 yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
+        except (csv.Error, ValueError) as error:
             raise InputError(f"{path}, line {reader.line_num + 1}: {error}") from error
 
 
@@ -93,7 +93,7 @@ def _delimiter(path: pathlib.Path) -> str:
         return "\t"
     with _open(path) as file:
         try:
-            header = file.readline()
-        except UnicodeDecodeError as error:
+            header = next(untrusted.lines(file), "")
+        except ValueError as error:
             raise InputError(f"{path}, line 1: {error}") from error
     return max((",", ";", "\t"), key=header.count)

@@ -75,6 +75,8 @@ def _example(
             fault = outside(member.name)
             if not member.isreg() or member.issparse():
                 fault = "is a link or a sparse file"
+            elif member.size > untrusted.MOST_IMAGE:
+                fault = f"has more than {untrusted.MOST_IMAGE:,} bytes"
             data = _content(archive, member) if packed and not fault else None
             start, file = (0, None) if packed else (member.offset_data, path)
             image = Item(name, file, start, member.size, data, split, fault=fault)

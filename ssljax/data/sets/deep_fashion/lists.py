@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from ssljax.files import untrusted
 from ssljax.settings.errors import InputError
 
+_LARGEST = 2**28  # bytes of a list; the longest of the real ones has 26 million
 PARTITIONS = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -133,12 +134,12 @@ def _photograph_folder(root: pathlib.Path) -> pathlib.Path:
 def _rows(path: pathlib.Path, columns: int) -> Iterator[tuple[int, list[str]]]:
     """Yields (line number, columns) of a list: the count, a header, then that many rows."""
     try:
-        untrusted.check_regular(path)
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().split("\n")
+        lines = untrusted.read_bytes(path, _LARGEST).decode().split("\n")
     except FileNotFoundError as error:
         raise InputError(f"annotation file {path} is missing") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"annotation file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise InputError(f"annotation file {path} cannot be read: {error}") from error
     count = _integer(lines[0].strip(), f"{path}, line 1: the number of rows")
     rows = [(number, line) for number, line in enumerate(lines[2:], start=3) if line.strip()]
