@@ -6,7 +6,7 @@ Normalising the images is part of the step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,8 +54,9 @@ def data(batch: int, size: int) -> dict[str, np.ndarray]:
 
 
 def torch_network(model: str, size: int, width: float) -> torch.nn.Module:
-    """torchvision's ResNet or timm's vision transformer, of the same width."""
-    from tests import references  # it lets torchvision's CUDA build import beside PyTorch's for CPUs
+    """A ResNet of torchvision's or a vision transformer of timm's, of the same width."""
+    # It lets torchvision's build for CUDA be imported beside PyTorch's for CPUs.
+    from tests import references
 
     if model.startswith("vit"):
         timm = references.load("timm")
@@ -71,11 +72,11 @@ def torch_network(model: str, size: int, width: float) -> torch.nn.Module:
     def of(channels: int) -> int:
         return max(1, round(channels * width))
 
-    class Narrow(resnet.ResNet):  # type: ignore[misc, name-defined]
-        def _make_layer(self, block, planes, *arguments, **options):  # type: ignore[no-untyped-def]
+    class Narrow(resnet.ResNet):  # type: ignore[name-defined]
+        def _make_layer(self, block: Any, planes: int, *rest: Any, **options: Any) -> nn.Module:
             if planes == 64:
                 self.inplanes = of(64)
-            return super()._make_layer(block, of(planes), *arguments, **options)
+            return super()._make_layer(block, of(planes), *rest, **options)
 
     blocks = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}[model]
     block = resnet.Bottleneck if model == "resnet50" else resnet.BasicBlock

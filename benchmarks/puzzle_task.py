@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 SIZE, GRID = 225, 3
-CLASS_NAMES = ()
+CLASS_NAMES: tuple[str, ...] = ()
 
 
 def config(batch: int, width: float, dtype: str = "auto") -> ConfigDict:
@@ -46,7 +46,7 @@ def data(batch: int) -> dict[str, np.ndarray]:
 
 
 def torch_network(width: float) -> torch.nn.Module:
-    """torchvision's AlexNet without its own last layer."""
+    """The AlexNet of torchvision, with outputs for a puzzle."""
     from torch import nn
 
     def of(channels: int) -> int:
