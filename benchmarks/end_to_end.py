@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from typing import Any
 
-from benchmarks import contenders, input_pipeline, train_step
+from benchmarks import contenders, input_pipeline, puzzle_task, train_step
 
 CONTENDERS = ["loop", "step", "input"]
 
@@ -35,7 +35,7 @@ def loop(
     from ssljax.runs.metrics_log import read_metrics
     from ssljax.training.loop import train
 
-    config = train_step.jigsaw_config(batch, width)
+    config = puzzle_task.config(batch, width)
     config.data.dataset = "deep_fashion/official"
     config.data.data_dir = input_pipeline.prepared(folder, images)
     config.data.train_split = f"train[:{(steps + 1) * batch}]"

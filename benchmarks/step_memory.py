@@ -13,7 +13,7 @@ import argparse
 
 import jax
 
-from benchmarks.train_step import jigsaw_config
+from benchmarks import puzzle_task
 from ssljax.roofline.step import compile_step
 
 
@@ -25,7 +25,7 @@ def temporary_bytes(batch_size: int, gradient_accumulation_steps: int, width: fl
       gradient_accumulation_steps: the number of micro-batches.
       width: of AlexNet.
     """
-    config = jigsaw_config(batch_size, width)
+    config = puzzle_task.config(batch_size, width)
     config.gradient_accumulation_steps = gradient_accumulation_steps
     return compile_step(config, jax.devices()[:1]).memory.temporaries
 

@@ -1,10 +1,11 @@
-"""Compares AlexNet's training step with PyTorch's, on a batch that is already on the device.
+"""Compares a training step with PyTorch's, on a batch that is already on the device.
 
     python -m benchmarks.train_step [--dtype=float32] [--batch=64]
+    python -m benchmarks.train_step --model=resnet18 --size=32 [--width=0.25]
 
-All contenders train torchvision's AlexNet with dropout, the same loss, and Adam with L2. The batch
-has uint8 images of 225 px and permutations. Normalising the images and shuffling their tiles is
-part of the step.
+All contenders train the same network with the same loss, and Adam with L2, on uint8 images:
+torchvision's AlexNet with dropout on puzzles of 225 px (`benchmarks.puzzle_task`), or torchvision's
+ResNet or timm's vision transformer on classes (`benchmarks.class_task`).
 
 On a CPU, `ssljax` uses as many devices as the commands do, `one_device` uses one device for all
 cores, and `device_per_core` uses one device for each core.
@@ -15,16 +16,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from benchmarks import contenders
+from benchmarks import class_task, contenders, puzzle_task
 from benchmarks.repeated_steps import repeated
 from ssljax.roofline.chips import CHIPS
 
 if TYPE_CHECKING:
-    from ml_collections import ConfigDict
+    import torch
 
-SIZE, GRID = 225, 3
 CONTENDERS = [
     "ssljax",
     "one_device",
@@ -33,26 +31,11 @@ CONTENDERS = [
     "torch_channels_last",
     "torch_compiled",
 ]
-# At 225 px a forward pass has 0.71 billion multiply-adds of two FLOPs each (convolutions 0.66,
-# layers fc6 to fc8 0.05). The backward pass has twice as many, except that the first layer needs no
-# gradient of its input.
+# At 225 px AlexNet's forward pass has 0.71 billion multiply-adds of two FLOPs each (convolutions
+# 0.66, layers fc6 to fc8 0.05). The backward pass has twice as many, except that the first layer
+# needs no gradient of its input.
 FLOPS_PER_IMAGE = 4.1e9
 _STEPS_PER_EPOCH = 1000  # does not affect the speed
-
-
-def jigsaw_config(batch: int, width: float, dtype: str = "auto") -> ConfigDict:
-    """The config of 3×3 puzzles with AlexNet.
-
-    Args:
-      batch: the batch size.
-      width: of AlexNet.
-      dtype: `float32`, `bfloat16` or `auto`.
-    """
-    from ssljax.settings import config_files
-
-    config = config_files.load("configs/jigsaw.py:3x3")
-    config.batch_size, config.model.width, config.model.dtype = batch, width, dtype
-    return config
 
 
 def ssljax(**options: Any) -> contenders.Work:
@@ -72,7 +55,15 @@ def device_per_core(**options: Any) -> contenders.Work:
     return on_devices(cpu.cores(), **options)
 
 
-def on_devices(devices: int, batch: int, dtype: str, steps: int, width: float) -> contenders.Work:
+def on_devices(
+    devices: int,
+    batch: int,
+    dtype: str,
+    steps: int,
+    width: float,
+    model: str = "alexnet",
+    size: int = 32,
+) -> contenders.Work:
     """The step on a number of devices; 0 uses as many as the commands do."""
     import jax
 
@@ -81,26 +72,20 @@ def on_devices(devices: int, batch: int, dtype: str, steps: int, width: float) -
     from ssljax.runs.run import make_run
     from ssljax.training.run_step import make_run_step
 
-    config = jigsaw_config(batch, width, dtype)
+    if model == "alexnet":
+        config, class_names = puzzle_task.config(batch, width, dtype), puzzle_task.CLASS_NAMES
+        data = puzzle_task.data(batch)
+    else:
+        config = class_task.config(model, size, batch, width, dtype)
+        data, class_names = class_task.data(batch, size), class_task.CLASS_NAMES
     config.cpu_devices = devices
     cpu.split(cpu_devices(complete(config)))
     found = jax.devices()
     if devices > len(found):
         raise SystemExit(f"{devices} devices are needed, but there are {len(found)}")
-    run = make_run(resolve(config), class_names=())
+    run = make_run(resolve(config), class_names)
     run_step = make_run_step(run, _STEPS_PER_EPOCH, found[: devices or None])
-    return repeated(run_step, run_step.parallelism.put(_batch(batch)), steps, batch)
-
-
-def _batch(batch: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {
-        "image": rng.integers(0, 256, (batch, SIZE, SIZE, 3), np.uint8),
-        "permutation": np.stack([rng.permutation(GRID**2) for _ in range(batch)]).astype(np.int32),
-        "label": np.full(batch, -1, np.int32),
-        "record": np.arange(batch, dtype=np.int32),
-        "mask": np.ones(batch, bool),
-    }
+    return repeated(run_step, run_step.parallelism.put(data), steps, batch)
 
 
 def torch_eager(**options: Any) -> contenders.Work:
@@ -119,50 +104,37 @@ def torch_compiled(**options: Any) -> contenders.Work:
 
 
 def _torch(
-    channels_last: bool, compiled: bool, batch: int, dtype: str, steps: int, width: float
+    channels_last: bool,
+    compiled: bool,
+    batch: int,
+    dtype: str,
+    steps: int,
+    width: float,
+    model: str,
+    size: int,
 ) -> contenders.Work:
     import torch
-    from torch import nn
 
+    if model == "alexnet":
+        network, arrays = puzzle_task.torch_network(width), puzzle_task.data(batch)
+        loss_of = puzzle_task.torch_loss
+    else:
+        network, arrays = class_task.torch_network(model, size, width), class_task.data(batch, size)
+        loss_of = class_task.torch_loss
     device = "cuda" if torch.cuda.is_available() else "cpu"
     layout = torch.channels_last if channels_last else torch.contiguous_format
-
-    def of(channels: int) -> int:
-        return max(1, round(channels * width))
-
-    layers: list[nn.Module] = []
-    inputs = 3
-    for channels, kernel, stride, padding, pool in (
-        (64, 11, 4, 2, True), (192, 5, 1, 2, True), (384, 3, 1, 1, False),
-        (256, 3, 1, 1, False), (256, 3, 1, 1, True),
-    ):  # fmt: skip
-        layers += [nn.Conv2d(inputs, of(channels), kernel, stride, padding), nn.ReLU(inplace=True)]
-        layers += [nn.MaxPool2d(3, 2)] if pool else []
-        inputs = of(channels)
-    layers += [nn.AdaptiveAvgPool2d(6), nn.Flatten()]
-    layers += [nn.Dropout(), nn.Linear(36 * inputs, of(4096)), nn.ReLU(inplace=True)]
-    layers += [nn.Dropout(), nn.Linear(of(4096), of(4096)), nn.ReLU(inplace=True)]
-    model = nn.Sequential(*layers, nn.Linear(of(4096), 2 * GRID**2))
-    model = model.to(device=device, memory_format=layout)
+    network = network.to(device=device, memory_format=layout)
     fused = {"fused": True} if device == "cuda" else {}
-    optimizer = torch.optim.Adam(model.parameters(), 1e-4, weight_decay=1e-3, **fused)
-    data = {key: torch.from_numpy(value).to(device) for key, value in _batch(batch).items()}
-    tile = SIZE // GRID
+    optimizer = torch.optim.Adam(network.parameters(), 1e-4, weight_decay=1e-3, **fused)
+    data = {key: torch.from_numpy(value).to(device) for key, value in arrays.items()}
+
+    def outputs(images: torch.Tensor) -> torch.Tensor:
+        images = images.permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            return network(images)
 
     def loss() -> torch.Tensor:
-        images = (data["image"].float() / 255 - 0.5) / 0.5
-        tiles = images.reshape(batch, GRID, tile, GRID, tile, 3).transpose(2, 3)
-        tiles = tiles.reshape(batch, GRID**2, tile, tile, 3)
-        order = data["permutation"].long()
-        tiles = tiles[torch.arange(batch, device=device)[:, None], order]
-        tiles = tiles.reshape(batch, GRID, GRID, tile, tile, 3).transpose(2, 3)
-        images = tiles.reshape(batch, SIZE, SIZE, 3).permute(0, 3, 1, 2).contiguous(
-            memory_format=layout
-        )  # fmt: skip
-        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
-            outputs = model(images)
-        cells = torch.stack([order // GRID, order % GRID], -1) * (2 / (GRID - 1)) - 1
-        return ((outputs.float() - cells.reshape(batch, -1)) ** 2).mean()
+        return loss_of(outputs, data)
 
     forward = torch.compile(loss) if compiled else loss
 
@@ -182,16 +154,25 @@ def main() -> None:
     """Runs the comparison, and prints the share of the chip's peak that is reached."""
     flags = ("batch", "steps", "width")
     parser = contenders.arguments(__doc__.partition("\n")[0], *flags)
+    parser.add_argument(
+        "--model", default="alexnet", help="alexnet, or a ResNet or vision transformer of ssljax"
+    )
+    parser.add_argument(
+        "--size", type=int, default=32, help="side of the images of other models, in pixels"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
-        "--chip", choices=list(CHIPS), help="print the share of this chip's peak that is reached"
+        "--chip",
+        choices=list(CHIPS),
+        help="print the share of this chip's peak that AlexNet reaches",
     )
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     results = contenders.compare(
-        "benchmarks.train_step", CONTENDERS, options, "ssljax", "dtype", *flags
+        "benchmarks.train_step", CONTENDERS, options, "ssljax", "dtype", "model", "size", *flags
     )
-    if options.chip and options.width == 1 and "ssljax" in results["images_per_second"]:
+    whole = options.model == "alexnet" and options.width == 1
+    if options.chip and whole and "ssljax" in results["images_per_second"]:
         rate = sorted(results["images_per_second"]["ssljax"])[options.rounds // 2]
         peak = CHIPS[options.chip].flops
         share = rate * FLOPS_PER_IMAGE / peak

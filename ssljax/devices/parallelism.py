@@ -16,13 +16,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ssljax.devices import cpu_compiler
 from ssljax.models.collectives import AXIS
 from ssljax.settings.errors import InputError
 
 MODES = ("jit", "pmap")
-# The collectives of several CPU devices meet in one process, whose threads may have to wait for
-# other programs. XLA would give up after 40 seconds.
-_PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 3600}
 
 
 class Parallelism:
@@ -115,7 +113,7 @@ class Parallelism:
         return jax.jit(
             self._shard(step, (P(), P(AXIS)), (P(), P())),
             donate_argnums=0,
-            compiler_options=_PATIENCE if self.serial else None,
+            compiler_options=self._compiler_options(),
         )
 
     def evaluation_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,8 +131,12 @@ class Parallelism:
             return flat
         return jax.jit(
             self._shard(step, (P(), P(AXIS)), (P(), P(AXIS))),
-            compiler_options=_PATIENCE if self.serial else None,
+            compiler_options=self._compiler_options(),
         )
+
+    def _compiler_options(self) -> dict[str, str | int] | None:
+        on_cpu = self.devices[0].platform == "cpu"
+        return cpu_compiler.options(len(self.devices)) if on_cpu else None
 
     def _shard(self, step: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
         # check_vma=True would sum the gradients of replicated parameters over the axis, and the

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.models import collectives
+from ssljax.models.normalize_batch import normalize
 
 COLLECTION = "batch_stats"  # of the running statistics, as in Flax
 _groups: contextvars.ContextVar[tuple[jax.Array, int] | None] = contextvars.ContextVar(
@@ -71,49 +72,54 @@ class BatchNorm(nn.Module):
         channels = x.shape[-1:]
         running_mean = self.variable(COLLECTION, "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable(COLLECTION, "var", jnp.ones, channels, jnp.float32)
-        x = x.astype(jnp.float32)
-        if self.batch_statistics:
-            means, variances, size = _statistics(x)
-            if not self.is_initializing() and self.is_mutable_collection(COLLECTION):
-                keep = self.momentum
-                running_mean.value = keep * running_mean.value + (1 - keep) * means.mean(axis=0)
-                unbiased = (variances * (size / jnp.maximum(size - 1, 1))).mean(axis=0)
-                running_var.value = keep * running_var.value + (1 - keep) * unbiased
-            mean, var = _of_examples(x, means), _of_examples(x, variances)
-        else:
-            mean, var = running_mean.value, running_var.value
-        factor = jax.lax.rsqrt(var + self.epsilon)
+        scale, bias = jnp.ones(channels), jnp.zeros(channels)
         if self.use_scale:
-            factor *= self.param("scale", self.scale_init, channels, jnp.float32)
-        y = (x - mean) * factor
+            scale = self.param("scale", self.scale_init, channels, jnp.float32)
         if self.use_bias:
-            y += self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+            bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        if not self.batch_statistics:
+            mean, var = running_mean.value, running_var.value
+            return self._apply(x, mean, var, scale, bias)
+        if _groups.get() is None:
+            y, mean, var = normalize(x, scale, bias, self.epsilon)
+            y, means, variances = y.astype(self.dtype), mean[None], var[None]
+            size: Any = x.size // x.shape[-1] * collectives.device_count()
+        else:
+            means, variances, size = _statistics(x.astype(jnp.float32))
+            y = self._apply(x, _of_examples(x, means), _of_examples(x, variances), scale, bias)
+        if not self.is_initializing() and self.is_mutable_collection(COLLECTION):
+            keep = self.momentum
+            running_mean.value = keep * running_mean.value + (1 - keep) * means.mean(axis=0)
+            unbiased = (variances * (size / jnp.maximum(size - 1, 1))).mean(axis=0)
+            running_var.value = keep * running_var.value + (1 - keep) * unbiased
+        return y
+
+    def _apply(
+        self, x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
+    ) -> jax.Array:
+        y = (x.astype(jnp.float32) - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
         return y.astype(self.dtype)
 
 
 def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """float32[G, C] means and biased variances by group, and float32[G, 1] values of a channel."""
-    groups = _groups.get()
-    count = x.size // x.shape[-1] * collectives.device_count()
-    if groups is None:
-        axes = tuple(range(x.ndim - 1))
-        mean = collectives.mean(x.mean(axes))
-        square = collectives.mean(jnp.square(x).mean(axes))
-        sizes = jnp.full((1, 1), count, jnp.float32)
-        mean, square = mean[None], square[None]
-    else:
-        rows = x.reshape(len(groups[0]), -1, x.shape[-1])
-        moments = collectives.gather(jnp.stack([rows.mean(1), jnp.square(rows).mean(1)], axis=1))
-        member = jax.nn.one_hot(collectives.gather(groups[0]), groups[1])
-        shares = member / member.sum(axis=0)
-        mean, square = jnp.einsum("ng,nmc->mgc", shares, moments, precision="highest")
-        sizes = member.sum(axis=0)[:, None] * rows.shape[1]
+    numbers, count = _grouping()
+    rows = x.reshape(len(numbers), -1, x.shape[-1])
+    moments = collectives.gather(jnp.stack([rows.mean(1), jnp.square(rows).mean(1)], axis=1))
+    member = jax.nn.one_hot(collectives.gather(numbers), count)
+    shares = member / member.sum(axis=0)
+    mean, square = jnp.einsum("ng,nmc->mgc", shares, moments, precision="highest")
+    sizes = member.sum(axis=0)[:, None] * rows.shape[1]
     return mean, jnp.maximum(square - jnp.square(mean), 0), sizes
 
 
 def _of_examples(x: jax.Array, values: jax.Array) -> jax.Array:
     """The values of each example's group, in a shape that broadcasts with x."""
+    numbers, _ = _grouping()
+    return values[numbers].reshape(len(numbers), *[1] * (x.ndim - 2), x.shape[-1])
+
+
+def _grouping() -> tuple[jax.Array, int]:
     groups = _groups.get()
-    if groups is None:
-        return values[0]
-    return values[groups[0]].reshape(len(groups[0]), *[1] * (x.ndim - 2), x.shape[-1])
+    assert groups is not None
+    return groups

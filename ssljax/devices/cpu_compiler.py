@@ -1,0 +1,35 @@
+"""What XLA's compiler for CPUs is told about a step.
+
+By default it hands some operations to the library YNNPACK. For the gradient of a convolution's
+kernel, whose output has only 3×3 pixels, YNNPACK takes two to four times as long as Eigen, and for
+the products of Winograd's transforms up to twice as long; see docs/performance.md. Its reductions
+are faster than XLA's own, so they stay.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+
+# The collectives of several CPU devices meet in one process, whose threads may have to wait for
+# other programs. XLA would give up after 40 seconds.
+_PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 3600}
+_YNNPACK_ONLY_REDUCES = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+
+
+def options(devices: int) -> dict[str, str | int]:
+    """`compiler_options` of `jax.jit` for a step on a number of CPU devices."""
+    return {**(_PATIENCE if devices > 1 else {}), **_libraries()}
+
+
+@functools.cache
+def _libraries() -> dict[str, str]:
+    """Empty if XLA does not know the flag, which is experimental."""
+    compiled = jax.jit(lambda: 0, compiler_options=_YNNPACK_ONLY_REDUCES)
+    try:
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            compiled.lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return _YNNPACK_ONLY_REDUCES
