@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ssljax.data import fast_images, images
+from ssljax.data.decoder import Decoder
 from ssljax.data.records import open_records
 from ssljax.data.sets.deep_fashion.lists import read_listing
 from ssljax.files import storage
@@ -94,17 +95,25 @@ class Images(Target):
         exif = Image.Exif()
         exif[0x0112] = 6
         image.save(self.folder / "turned.jpeg", exif=exif)
+        for mode, subsampling in (("L", 0), ("RGB", 0), ("RGB", 1), ("RGB", 2)):
+            name = f"{mode}-{subsampling}.jpeg"
+            image.convert(mode).save(
+                self.folder / name, subsampling=subsampling, restart_marker_blocks=5
+            )
 
     def read(self, folder: pathlib.Path, damaged: pathlib.Path) -> None:
-        """Decodes and crops as a reader thread does."""
+        """Decodes and crops as a reader thread does; exact decoding is as Pillow alone does it."""
+        data = damaged.read_bytes()
+        pixels = np.empty((32, 32, 3), np.uint8)
         try:
-            image = images.decode(damaged.read_bytes())
+            image = images.decode(data)
         except images.ImageError as error:
+            with contextlib.suppress(images.ImageError):
+                raise AssertionError(Decoder(32).decode(data)) from error
             raise InputError(str(error)) from error
-        pixels = images.square(image, 32, np.random.default_rng(0))
-        fast_images.square(damaged.read_bytes(), np.random.default_rng(0), np.empty_like(pixels))
-        assert pixels.shape == (32, 32, 3)
-        assert pixels.dtype == np.uint8
+        np.testing.assert_array_equal(Decoder(32).decode(data), image)
+        Decoder(32).square(data, np.random.default_rng(0), pixels)
+        fast_images.square(data, np.random.default_rng(0), pixels)
 
 
 class Sources(Target):
