@@ -1,4 +1,4 @@
-"""Images that Pillow alone decodes and resizes: what `data.decoding=exact` computes in less time."""
+"""Images that Pillow alone decodes and resizes, which `data.decoding=exact` does in less time."""
 
 from __future__ import annotations
 
