@@ -135,6 +135,32 @@ def test_colours_as_adobe_marks_them(transform, subsampling):
         check(with_adobe(marked, transform))
 
 
+@pytest.mark.parametrize(
+    "segment",
+    [
+        (0xE0, b"JFIF\0"),
+        (0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0"),
+        (0xE1, b"Exif\0\0damaged"),
+        (0xE2, b"ICC_PROFILE\0"),
+        (0xE2, b"MPF\0"),
+        (0xEE, b"Adobe"),
+        (0xEE, b"Adobe\0\x64\0\0\0\0\1"),
+        (0xFE, b""),
+        (0xDB, b"\0" + bytes(63)),
+        (0xC0, b"\x08\0\x10\0\x10\3"),
+        (0xF7, b"\0"),
+    ],
+)
+@pytest.mark.parametrize("after", [b"\xff\xd8", b"\xff\xda"])
+def test_segments_that_pillow_refuses_or_takes(segment, after):
+    data = encode(photograph(16, 16))
+    place = data.index(after) + (2 if after == b"\xff\xd8" else 0)
+    marker, content = segment
+    inserted = b"\xff" + bytes([marker]) + (2 + len(content)).to_bytes(2) + content
+    data = data[:place] + inserted + data[place:]
+    assert outcome(Decoder(8).decode, data) == outcome(images.decode, data)
+
+
 def test_bytes_after_the_end_and_no_end():
     data = encode(photograph(61, 93))
     two = encode(photograph(61, 93), "MPO", save_all=True, append_images=[photograph(93, 61)])
@@ -184,6 +210,17 @@ def test_a_header_that_claims_too_much_takes_no_memory():
     # simplejpeg reads the size anew, and writes only into what `exact_jpeg` gives it.
     with pytest.raises(ValueError, match="buffer"):
         simplejpeg.decode_jpeg(encode(photograph(8, 9)), buffer=np.empty((8, 8, 3), np.uint8))
+
+
+def test_the_hosts_limit_of_pixels_holds(monkeypatch):
+    for data in (encode(photograph(30, 40)), encode(photograph(30, 40), icc_profile=b"profile")):
+        check(data, plain=True)
+        with monkeypatch.context() as host:
+            host.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+            with pytest.raises(images.ImageError, match="decompression bomb"):
+                Decoder(8).decode(data)
+            host.setattr(Image, "MAX_IMAGE_PIXELS", None)
+            check(data, plain=True)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 32, 225, 400])
