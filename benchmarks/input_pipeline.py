@@ -4,8 +4,9 @@
 
 Every contender reads the same photographs (`benchmarks/photographs.py`) in random order. It decodes
 a photograph, cuts a random square as large as the shorter side, resizes it to 225 px and draws a
-permutation of nine tiles. `exact`, `exact_threads` and `dataloader` decode and resize as Pillow
-does. The others use libjpeg-turbo's fast DCT and a bilinear resize without antialiasing.
+permutation of nine tiles. `exact`, `pillow`, the same two with threads, and `dataloader` decode and
+resize as Pillow does. The others use libjpeg-turbo's fast DCT and a bilinear resize without
+antialiasing.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ CONTENDERS = [
     "exact",
     "fast_threads",
     "exact_threads",
+    "pillow",
+    "pillow_threads",
     "kept",
     "tf_data",
     "tf_data_crop",
@@ -64,6 +67,26 @@ def fast_threads(**options: Any) -> contenders.Work:
 def exact_threads(**options: Any) -> contenders.Work:
     """`data.decoding=exact` with reader threads, the default."""
     return ssljax("exact", **options)
+
+
+def pillow(**options: Any) -> contenders.Work:
+    """What `exact` computes, by Pillow alone, with reader processes."""
+    return _pillow(workers=options["threads"], **options)
+
+
+def pillow_threads(**options: Any) -> contenders.Work:
+    """What `exact_threads` computes, by Pillow alone, with reader threads."""
+    return _pillow(**options)
+
+
+def _pillow(
+    folder: str, images: int, threads: int, batch: int, workers: int = 0
+) -> contenders.Work:
+    from benchmarks.pillow_images import PillowImages
+
+    run = jigsaw_run(folder, images)
+    source = PillowImages(run.records(SPLIT), run.image_options()["size"])
+    return epochs(source, run.method.draw, threads=threads, batch=batch, workers=workers)
 
 
 def kept(**options: Any) -> contenders.Work:

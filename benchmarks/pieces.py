@@ -4,7 +4,7 @@
 
 The pieces take turns, and each is timed in its own loop, with `data.decoding=fast`. `batch` is all
 that a reader does: every piece except the order of the records. The table has the median over the
-rounds, and the fastest round in brackets.
+rounds, and the fastest round in brackets. The last line compares exact decoding with Pillow alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks import contenders, input_pipeline
 from benchmarks.other_pipelines import SIZE, decode_crop_resize
 
+EXACT, PILLOW = "exact decoding, cropping, resizing", "the same by Pillow alone"
 _BATCHES = 32
 
 
@@ -32,25 +33,27 @@ def pieces(folder: str, images: int, batch: int) -> dict[str, Callable[[], objec
       images: the number of photographs.
       batch: images in a batch.
     """
-    from ssljax.data import fast_images
+    from benchmarks.pillow_images import PillowImages
     from ssljax.data.image_source import ImageSource
     from ssljax.data.order import Order, record_rng
     from ssljax.data.read_batch import ReadBatch
 
     run = input_pipeline.jigsaw_run(folder, images)
     records, draw = run.records(input_pipeline.SPLIT), run.method.draw
-    read = ReadBatch(ImageSource(records, SIZE, "fast"), draw, seed=0, train=True, random_crop=True)
+    fast, exact = (ImageSource(records, SIZE, decoding) for decoding in ("fast", "exact"))
+    pillow = PillowImages(records, SIZE)
+    read = ReadBatch(fast, draw, seed=0, train=True, random_crop=True)
     order = Order(len(records), batch, epochs=_BATCHES, shuffle=True)
     steps = [order[step] for step in range(_BATCHES)]
     numbers = [number for step in steps for number in step.records.tolist()]
     files = [data for data, _ in records.read(numbers)]
     out, rng = np.empty((SIZE, SIZE, 3), np.uint8), np.random.default_rng(0)
 
-    def squares(files: list[bytes]) -> None:
+    def squares(source: ImageSource) -> None:
         for data in files:
-            fast_images.square(data, rng, out)
+            source.square(data, rng, out)
 
-    def bare(files: list[bytes]) -> None:
+    def bare() -> None:
         for data in files:
             decode_crop_resize(data)
 
@@ -63,9 +66,11 @@ def pieces(folder: str, images: int, batch: int) -> dict[str, Callable[[], objec
         "reading and parsing a record": lambda: records.read(numbers),
         "random stream": lambda: [record_rng(0, number, 0) for number in numbers],
         "drawing a permutation": lambda: [draw(rng) for _ in numbers],
-        "decoding, cropping, resizing": lambda: squares(files),
-        "the same in the bare loop": lambda: bare(files),
+        "decoding, cropping, resizing": lambda: squares(fast),
+        "the same in the bare loop": bare,
         "batch": batches,
+        EXACT: lambda: squares(exact),
+        PILLOW: lambda: squares(pillow),
     }
 
 
@@ -88,6 +93,12 @@ def main() -> None:
     print(f"\n{contenders.machine()}\n\n| piece | µs per image: median (fastest) |\n| --- | --- |")
     for name, values in microseconds.items():
         print(f"| {name} | {statistics.median(values):.1f} ({min(values):.1f}) |")
+    pairs = zip(microseconds[PILLOW], microseconds[EXACT], strict=True)
+    ratios = [pillow / exact for pillow, exact in pairs]
+    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+    print(
+        f"\nPillow alone takes {middle:.2f} ({low:.2f}–{high:.2f}) times as long as exact decoding."
+    )
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(microseconds, indent=1) + "\n")
 

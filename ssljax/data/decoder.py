@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.data import images
+from ssljax.data import exact_jpeg, images
 
 
 class Decoder:
@@ -39,7 +39,7 @@ class Decoder:
         if self._fast:
             self._fast.square(image, rng, out)
         else:
-            self.resize(images.decode(image), rng, out)
+            self.resize(self.decode(image), rng, out)
 
     def resize(self, image: Any, rng: np.random.Generator | None, out: np.ndarray) -> None:
         """Cuts a square out of a decoded image, uint8[H, W, 3] or Pillow's, see `square`."""
@@ -63,9 +63,10 @@ class Decoder:
         """
         if self._fast:
             return self._fast.canvas(image, out)
-        decoded = images.decode(image)
+        decoded = self.decode(image)
         images.squash(decoded, out)
-        return decoded.height, decoded.width
+        width, height = images.dimensions(decoded)
+        return height, width
 
     def decode(self, data: bytes) -> Any:
         """Decodes an image file's bytes as `square` does, but whole.
@@ -73,4 +74,7 @@ class Decoder:
         Raises:
           ImageError: it cannot be decoded.
         """
-        return self._fast.decode(data, self.size) if self._fast else images.decode(data)
+        if self._fast:
+            return self._fast.decode(data, self.size)
+        pixels = exact_jpeg.decode(data)
+        return images.decode(data) if pixels is None else pixels

@@ -39,6 +39,7 @@ FORMATS = tuple(
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp")  # of such files
 _HUGE = 2**25  # pixels
+_MODERATE = 725  # pixels; Pillow resizes larger squares as fast
 _one_at_a_time = threading.Lock()
 
 
@@ -133,19 +134,18 @@ def resize(image: Image.Image | np.ndarray, box: tuple[int, int, int], out: np.n
       out: uint8[size, size, 3], the result.
     """
     left, top, side = box
-    size = len(out)
+    # Cropping first keeps pixels outside the square out of the result.
+    square: Image.Image | np.ndarray
     if isinstance(image, np.ndarray):
-        image = image[top : top + side, left : left + side]
-        if side == size:
-            out[:] = image
-            return
-        image = Image.fromarray(image)
-    elif image.size != (side, side):
-        # Cropping first keeps pixels outside the square out of the result.
-        image = image.crop((left, top, left + side, top + side))
-    if side != size:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    out[:] = np.asarray(image)
+        square = image[top : top + side, left : left + side]
+    else:
+        square = image.crop((left, top, left + side, top + side))
+    if side <= _MODERATE and side != len(out):
+        from ssljax.data import resampling  # SciPy takes a while to import
+
+        resampling.resize(np.asarray(square), out)
+    else:
+        squash(square, out)
 
 
 def squash(image: Image.Image | np.ndarray, out: np.ndarray) -> None:

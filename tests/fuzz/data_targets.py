@@ -55,6 +55,9 @@ class Images(Target):
         exif = Image.Exif()
         exif[0x0112] = 6
         image.save(self.given / "turned.jpeg", exif=exif)
+        for sampling in (0, 1):
+            image.save(self.given / f"{sampling}.jpeg", subsampling=sampling,
+                       restart_marker_blocks=5)  # fmt: skip
         write_run(self, classes=True)
 
     def command(self, folder: pathlib.Path, damaged: pathlib.Path, rng: random.Random) -> list[str]:

@@ -79,7 +79,7 @@ def _replace_value(data: bytearray, rng: random.Random, others: list[bytes]) -> 
     except (ValueError, RecursionError):
         return bytes(data)
     places: list[tuple[Any, Any]] = []
-    open_ = [value]
+    open_ = [value] if isinstance(value, dict | list) else []
     while open_:
         inner = open_.pop()
         keys = list(inner) if isinstance(inner, dict) else range(len(inner))
