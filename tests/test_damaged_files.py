@@ -52,7 +52,15 @@ def run(classification_run, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["{}", "[1]", "null", '{"format": 1, "method": 3}', '{"format": 1, "method": {"name": "x"}}'],
+    [
+        "{}",
+        "[1]",
+        "null",
+        "[" * 10**5,
+        '{"format": 1, "method": {"name": ["x"]}}',
+        '{"format": 1, "method": 3}',
+        '{"format": 1, "method": {"name": "x"}}',
+    ],
 )
 def test_a_config_that_is_none(run, text):
     (run / "config.json").write_text(text)

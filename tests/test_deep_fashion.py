@@ -165,6 +165,10 @@ MISTAKES = {
         lambda s: replace(s / "Anno/list_bbox.txt", " 1  2  ", " 1  x  "),
         "list_bbox.txt, line 3: expected an integer, got 'x'",
     ),
+    "box beyond 32 bits": (
+        lambda s: replace(s / "Anno/list_bbox.txt", " 1  2  ", f" 1  {2**31}  "),
+        "list_bbox.txt, line 3: expected an integer below 2,147,483,648, got 2147483648",
+    ),
     "columns": (
         lambda s: replace(s / "Anno/list_bbox.txt", " 1  2  ", " "),
         "list_bbox.txt, line 3: expected 5 columns",

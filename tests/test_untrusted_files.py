@@ -11,7 +11,7 @@ import signal
 import pytest
 from ml_collections import ConfigDict
 
-from ssljax import prepare
+from ssljax import load_run, prepare
 from ssljax.data import pipeline
 from ssljax.data.decoder import Decoder
 from ssljax.data.given_images import read_square
@@ -61,6 +61,14 @@ def test_pipes_in_a_run_folder(classification_run, make_config, pretext_run, tmp
     config.init_from = str(pretext_run)
     with pytest.raises(InputError, match=rf"{PIPE}|cannot write .*{PIPE}"):
         train(config, run)
+
+
+def test_a_device_in_the_place_of_a_config(classification_run, tmp_path):
+    run = shutil.copytree(classification_run, tmp_path / "run")
+    (run / "config.json").unlink()
+    (run / "config.json").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="config.json cannot be read: it is a device; expected a"):
+        load_run(run)
 
 
 def test_pipes_among_results_and_images(tmp_path):

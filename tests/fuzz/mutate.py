@@ -10,7 +10,8 @@ from tests.fuzz import values
 
 NUMBERS = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\x00\x00\x00\x00", b"\xff\xff\xff\xff")
 TEXTS = (
-    b"-1", b"0", b"1e9", b"9" * 30, b"NaN", b"null", b"true", b"[]", b"{}", b'""', b"../", b"/etc/",
+    b"-1", b"0", b"1e9", b"2147483648", b"9" * 30, b"NaN", b"null", b"true", b"[]", b"{}", b'""',
+    b"../", b"/etc/",
     b"\n", b"\r\n", b"\t", b" ", b"\xc3\x28", "½٣".encode(), b"%s%n", b'"', b"[" * 200, b"\x00",
 )  # fmt: skip
 

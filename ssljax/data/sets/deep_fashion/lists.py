@@ -155,9 +155,12 @@ def _rows(path: pathlib.Path, columns: int) -> Iterator[tuple[int, list[str]]]:
 
 def _integer(text: str, where: str) -> int:
     try:
-        return int(text)
+        value = int(text)
     except ValueError as error:
-        raise InputError(f"{where}: expected an integer, got {text!r}") from error
+        raise InputError(f"{where}: expected an integer, got {text!r:.50}") from error
+    if abs(value) >= 2**31:  # records have 32 bits for each
+        raise InputError(f"{where}: expected an integer below 2,147,483,648, got {text:.50}")
+    return value
 
 
 def _inside(name: str, where: str) -> pathlib.PurePosixPath:
