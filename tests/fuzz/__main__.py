@@ -50,6 +50,9 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=10**9, help="of each target at most")
     parser.add_argument("--target", choices=TARGETS, action="append", help="default: all")
     parser.add_argument("--seed", type=int, default=0, help="of the damage (default: 0)")
+    parser.add_argument(
+        "--patience", type=float, default=command.SECONDS, help="seconds (default: 20)"
+    )
     parser.add_argument("--keep", default="fuzz-findings", help="folder for what broke something")
     arguments = parser.parse_args()
     names = arguments.target or list(TARGETS)
@@ -57,7 +60,7 @@ def main() -> None:
     print("  ".join([f"{'target':18}", *_HEADER]), flush=True)
     broken = 0
     for name in names:
-        fuzzing = Fuzzing(name, arguments.seed, pathlib.Path(arguments.keep))
+        fuzzing = Fuzzing(name, arguments.seed, pathlib.Path(arguments.keep), arguments.patience)
         fuzzing.run(60 * arguments.minutes / len(names), arguments.inputs)
         broken += fuzzing.counts["broke"]
         print(fuzzing.row(), flush=True)
@@ -67,8 +70,8 @@ def main() -> None:
 class Fuzzing:
     """Damages one file after another, and keeps count."""
 
-    def __init__(self, name: str, seed: int, keep: pathlib.Path):
-        self.name, self.keep = name, keep / name.replace(" ", "-")
+    def __init__(self, name: str, seed: int, keep: pathlib.Path, patience: float):
+        self.name, self.patience, self.keep = name, patience, keep / name.replace(" ", "-")
         self.rng = random.Random(f"{name} {seed}")
         self.counts = dict.fromkeys(("inputs", "refused", "read", "broke"), 0)
         self.slowest, self.most, self.took = 0.0, 0, 0.0
@@ -101,9 +104,9 @@ class Fuzzing:
         _copy_files(paths, kept)
         arguments = target.command(copy, paths[0], self.rng)
         before = _listing(copy.parent.parent, but=copy.parent)
-        ended = command.run(arguments, copy.parent)
-        if ended.seconds >= command.SECONDS:  # other work on the machine may be the reason
-            ended = command.run(arguments, copy.parent)
+        ended = command.run(arguments, copy.parent, seconds=self.patience)
+        if ended.late:  # other work on the machine may be the reason
+            ended = command.run(arguments, copy.parent, seconds=self.patience)
         fault = ended.fault()
         if _listing(copy.parent.parent, but=copy.parent) != before:
             fault = fault or "wrote outside of its folders"

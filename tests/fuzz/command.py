@@ -46,18 +46,20 @@ class Ended:
       code: its exit code; negative: the signal that ended it.
       output: of both streams.
       seconds: how long it took.
+      late: whether it was ended, because it took too long.
       memory: bytes of its process at most.
     """
 
     code: int
     output: str
     seconds: float
+    late: bool
     memory: int
 
     def fault(self) -> str:
         """What a command must not do, whatever it is given; empty if it did none of it."""
-        if self.seconds >= SECONDS:
-            return f"not done after {SECONDS} seconds"
+        if self.late:
+            return f"not done after {self.seconds:.0f} seconds"
         if "Traceback (most recent call last)" in self.output:
             return "a traceback"
         if self.code not in (0, 1, 2):
@@ -123,7 +125,7 @@ def run(
         output.seek(0)
         text = output.read().decode(errors="backslashreplace")
     code = os.waitstatus_to_exitcode(status)
-    return Ended(code, text, took, used.ru_maxrss * 1024)
+    return Ended(code, text, took, not ended, used.ru_maxrss * 1024)
 
 
 def _become(arguments: list[str], world: pathlib.Path, allowed: pathlib.Path, output: int) -> None:
