@@ -7,6 +7,7 @@ its own terminal output, home and working folder.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -115,6 +116,8 @@ def run(
         pid = os.fork()
         if not pid:
             _become(arguments, world, allowed or world, output.fileno())
+        with contextlib.suppress(OSError):  # it has done so itself, or has ended
+            os.setpgid(pid, pid)
         handle = os.pidfd_open(pid)
         ended, _, _ = select.select([handle], [], [], seconds)
         took = time.monotonic() - started
