@@ -117,7 +117,7 @@ class Fuzzing:
         if fault:
             number = self.counts["inputs"]
             self.keep.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(kept, self.keep / f"{number:05}")
+            shutil.copytree(kept, self.keep / f"{number:05}", dirs_exist_ok=True)
             text = (
                 f"{fault}\npython -m ssljax.{' '.join(arguments)}\n{self.notes}\n\n{ended.output}"
             )
