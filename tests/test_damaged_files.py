@@ -323,9 +323,18 @@ def test_damaged_files_are_read_or_refused(tmp_path):
         pytest.importorskip(extra, reason="needs the extras `torch` and `parquet`")
     fuzz = [sys.executable, "-m", "tests.fuzz", "--inputs=8", "--seed=2", f"--keep={tmp_path}"]
     fuzz += ["--patience=120"]  # other tests run beside it
+    names = (
+        "annotation lists",
+        "images",
+        "sources",
+        "prepared data sets",
+        "weights",
+        "run folders",
+    )
+    fuzz += [f"--target={name}" for name in names]
     done = subprocess.run(fuzz, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     header, *rows = done.stdout.splitlines()
     assert header.split()[:5] == ["target", "inputs", "refused", "read", "broke"]
-    assert len(rows) == 9
+    assert len(rows) == len(names)
     assert not list(tmp_path.iterdir())

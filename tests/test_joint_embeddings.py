@@ -349,7 +349,7 @@ def test_simsiam_without_its_stop_gradient_collapses_and_says_so(
 ):
     monkeypatch.setitem(METHODS, "simsiam", SimSiam if stops else NoStopGradient)
     config = make_config("simsiam,small_net").copy_and_resolve_references().unlock()
-    config.epochs = config.validate_every_epochs = 15
+    config.epochs = config.validate_every_epochs = 40
     config.optimizer.name, config.optimizer.momentum = "sgd", 0.9
     config.optimizer.learning_rate, config.optimizer.weight_decay = 0.5, 1e-4
     config.schedule.name = "constant"
@@ -357,10 +357,10 @@ def test_simsiam_without_its_stop_gradient_collapses_and_says_so(
     (row,) = [row for row in read_metrics(tmp_path) if row["kind"] == "validation"]
     said = capsys.readouterr().err
     if stops:
-        assert row["embedding_std"] > 0.9
+        assert row["rank"] > 4
         assert "collapsed" not in said
     else:
-        assert row["embedding_std"] < 0.6
+        assert row["rank"] < 1.9
         assert "the embeddings have collapsed: their effective rank is 1." in said
         assert "likely the gradient flows to the targets" in said
 

@@ -162,6 +162,9 @@ def _become(arguments: list[str], world: pathlib.Path, allowed: pathlib.Path, ou
 def _watch(allowed: pathlib.Path) -> None:
     """Reports in the output what is written elsewhere, and other programs that are started."""
 
+    kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")  # where tests keep compiled programs
+    folders = (f"{allowed}/", "/dev/", "/proc/", *([f"{kept}/"] if kept else []))
+
     def hook(event: str, values: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = values
@@ -176,7 +179,7 @@ def _watch(allowed: pathlib.Path) -> None:
         if isinstance(path, int) or (event == "os.mkdir" and os.path.isdir(path)):
             return
         name = os.path.abspath(os.fsdecode(path))
-        if not name.startswith((f"{allowed}/", "/dev/", "/proc/")):
+        if not name.startswith(folders):
             os.write(2, f"\n{_OUTSIDE} {event} {name}\n".encode(errors="backslashreplace"))
 
     sys.addaudithook(hook)
