@@ -11,8 +11,9 @@ pytestmark = pytest.mark.quick
 
 def test_only_reductions_are_computed_by_ynnpack():
     """The flag is experimental: if XLA loses or renames it, this says so."""
-    options = cpu_compiler.options(1)
-    assert options.keys() < cpu_compiler.options(2).keys()
+    options = cpu_compiler.options(1, without_ynnpack=True)
+    assert options.keys() < cpu_compiler.options(2, without_ynnpack=True).keys()
+    assert not cpu_compiler.options(1, without_ynnpack=False)
 
     def uses_ynnpack(function, *arguments) -> bool:
         compiled = jax.jit(function, compiler_options=options).lower(*arguments).compile()

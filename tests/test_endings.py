@@ -44,7 +44,7 @@ def test_sigterm_ends_at_any_moment_without_a_traceback(module, classification_r
     arguments = [f"--workdir={classification_run}"]
     arguments += [f"{REPOSITORY}/docs/images/report.png"] if module == "predict" else []
     rng, ended = random.Random(0), 0
-    for _ in range(4):
+    for _ in range(6):
         process = start(command(module, *arguments), stdout=subprocess.DEVNULL)
         time.sleep(rng.random() * 4)
         finished = process.poll() is not None

@@ -15,12 +15,12 @@ from tests.kills import ENVIRONMENT
 def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
     """Ctrl-C, SIGTERM and SIGKILL at random moments; the same command goes on each time."""
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
-    commands.run("train", *kills.arguments(undisturbed, data_dir, epochs=10))
-    command = [*kills.command(folder, data_dir, epochs=10), "--config.data.workers=2"]
+    commands.run("train", *kills.arguments(undisturbed, data_dir, epochs=15))
+    command = [*kills.command(folder, data_dir, epochs=15), "--config.data.workers=2"]
     rng = random.Random(0)
     for number, writing in (
         (signal.SIGTERM, False), (signal.SIGKILL, True), (signal.SIGINT, True),
-        (signal.SIGKILL, False),
+        (signal.SIGKILL, False), (signal.SIGKILL, True),
     ):  # fmt: skip
         result = kills.kill(command, folder, number, rng.random() / 4, writing)
         for _ in range(3 if writing and number == signal.SIGKILL else 0):
@@ -38,4 +38,4 @@ def test_killed_runs_end_like_undisturbed_ones(data_dir, tmp_path):
     subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
     assert not (folder / "checkpoints/damaged").exists()  # each was complete, with checksums
     assert kills.same(folder, undisturbed)
-    assert len(json.loads((folder / "environment.json").read_text())) >= 5
+    assert len(json.loads((folder / "environment.json").read_text())) >= 6

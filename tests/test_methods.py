@@ -35,8 +35,6 @@ ALL = sorted({*METHODS, "follow"})
 ONE_OF_EACH_KIND = (
     "classification", "jigsaw", "rotation", "simclr", "follow", "swav", "moco_v2", "mae",
 )  # fmt: skip
-# Without and with a memory over the whole batch and a teacher, with and without draws on the host.
-IN_TWO_PROCESSES = ("jigsaw", "follow", "swav")
 
 
 # Their losses are per example, and the backbone that they need has no batch normalisation.
@@ -68,10 +66,10 @@ def references(small):
     return reference
 
 
-# Compiling takes most of the time, so each method has one number of devices that are not one.
 @pytest.mark.parametrize(
     ("method", "mode", "count"),
-    [(method, "jit", 4) for method in ALL] + [(method, "pmap", 2) for method in ONE_OF_EACH_KIND],
+    [(method, "jit", count) for method in ALL for count in (2, 4)]
+    + [(method, "pmap", 2) for method in ONE_OF_EACH_KIND],
 )
 def test_devices_compute_together_what_one_does(small, references, method, mode, count):
     expected = references(method)
@@ -80,7 +78,6 @@ def test_devices_compute_together_what_one_does(small, references, method, mode,
 
 
 def test_two_processes_of_two_devices(references, data_dir, tmp_path):
-    """What differs from four devices of one process is where batches and outputs come from."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
@@ -88,7 +85,7 @@ def test_two_processes_of_two_devices(references, data_dir, tmp_path):
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.plain_sgd", str(index), "2", port, data_dir,
-             str(tmp_path), *IN_TWO_PROCESSES],
+             str(tmp_path), *ALL],
             cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True,
         )
         for index in range(2)
@@ -96,7 +93,7 @@ def test_two_processes_of_two_devices(references, data_dir, tmp_path):
     for process in processes:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-    for method in IN_TWO_PROCESSES:
+    for method in ALL:
         results = [dict(np.load(tmp_path / f"{method}-{index}.npz")) for index in range(2)]
         names = [name for name in results[0] if name.startswith("outputs")]
         whole = {name: np.concatenate([got[name] for got in results]) for name in names}

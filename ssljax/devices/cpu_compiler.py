@@ -1,9 +1,8 @@
 """What XLA's compiler for CPUs is told about a step.
 
-By default it hands some operations to the library YNNPACK. For the gradient of a convolution's
-kernel, whose output has only 3×3 pixels, YNNPACK takes two to four times as long as Eigen, and for
-the products of Winograd's transforms up to twice as long; see docs/performance.md. Its reductions
-are faster than XLA's own, so they stay.
+By default it hands some operations to the library YNNPACK. For the gradients of a ResNet's 3×3
+kernels, YNNPACK takes two to four times as long as Eigen. Its reductions are faster than XLA's own,
+and AlexNet's step is faster with it; see docs/performance.md.
 """
 
 from __future__ import annotations
@@ -18,9 +17,14 @@ _PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 3600}
 _YNNPACK_ONLY_REDUCES = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
-def options(devices: int) -> dict[str, str | int]:
-    """`compiler_options` of `jax.jit` for a step on a number of CPU devices."""
-    return {**(_PATIENCE if devices > 1 else {}), **_libraries()}
+def options(devices: int, without_ynnpack: bool) -> dict[str, str | int]:
+    """`compiler_options` of `jax.jit` for a step on CPU devices.
+
+    Args:
+      devices: their number.
+      without_ynnpack: whether YNNPACK only gets reductions.
+    """
+    return {**(_PATIENCE if devices > 1 else {}), **(_libraries() if without_ynnpack else {})}
 
 
 @functools.cache

@@ -99,8 +99,13 @@ class Parallelism:
             key: jax.make_array_from_process_local_data(self.split(), x) for key, x in batch.items()
         }
 
-    def train_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiles `step(state, batch) -> (state, sums)`; the given state is donated."""
+    def train_step(self, step: Callable[..., Any], without_ynnpack: bool) -> Callable[..., Any]:
+        """Compiles `step(state, batch) -> (state, sums)`; the given state is donated.
+
+        Args:
+          step: computes the part of one device.
+          without_ynnpack: see `cpu_compiler.options`; `pmap` cannot pass it on.
+        """
         if self.mode == "pmap":
             return jax.pmap(
                 step,
@@ -113,7 +118,7 @@ class Parallelism:
         return jax.jit(
             self._shard(step, (P(), P(AXIS)), (P(), P())),
             donate_argnums=0,
-            compiler_options=self._compiler_options(),
+            compiler_options=self._compiler_options(without_ynnpack),
         )
 
     def evaluation_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,9 +139,9 @@ class Parallelism:
             compiler_options=self._compiler_options(),
         )
 
-    def _compiler_options(self) -> dict[str, str | int] | None:
+    def _compiler_options(self, without_ynnpack: bool = False) -> dict[str, str | int] | None:
         on_cpu = self.devices[0].platform == "cpu"
-        return cpu_compiler.options(len(self.devices)) if on_cpu else None
+        return cpu_compiler.options(len(self.devices), without_ynnpack) if on_cpu else None
 
     def _shard(self, step: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
         # check_vma=True would sum the gradients of replicated parameters over the axis, and the

@@ -55,9 +55,12 @@ class Backbone(Part):
 
     Attributes:
       smallest_image: the least side of an image, in pixels.
+      without_ynnpack: whether a training step on a CPU is faster without it, see
+        `ssljax.devices.cpu_compiler`.
     """
 
     smallest_image: ClassVar[int]
+    without_ynnpack: ClassVar[bool] = False
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:

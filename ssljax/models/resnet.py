@@ -48,6 +48,7 @@ class ResNet(Backbone):
     blocks: ClassVar[tuple[int, int, int, int]]
     bottleneck: ClassVar[bool] = False
     smallest_image: ClassVar[int] = 8
+    without_ynnpack: ClassVar[bool] = True
 
     @classmethod
     def layer_order(cls, options: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:

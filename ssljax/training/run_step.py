@@ -10,6 +10,7 @@ import jax
 import optax
 
 from ssljax.devices.parallelism import Parallelism
+from ssljax.models import model_class
 from ssljax.runs.run import Run
 from ssljax.settings.errors import InputError
 from ssljax.training import schedules
@@ -74,7 +75,7 @@ def make_run_step(
         parallelism,
         schedules.learning_rate(config, steps_per_epoch),
         optimizer,
-        parallelism.train_step(step),
+        parallelism.train_step(step, model_class(config.model.name).without_ynnpack),
         lambda: initial_state(run, optimizer),
     )
 

@@ -33,6 +33,7 @@ SECONDS = 20  # that a command may take
 MEMORY = 2 * 2**30  # bytes that it may have at a time
 
 _OUTSIDE = "outside of its folders:"
+_STARTED = "started another program:"
 _STARTS = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "pty.spawn")
 _CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod",
             "os.truncate", "shutil.rmtree", "shutil.move", "shutil.copyfile")  # fmt: skip
@@ -67,7 +68,7 @@ class Ended:
             return f"ended with {self.code}"
         if self.memory > MEMORY:
             return f"{self.memory / 2**30:.1f} GiB of memory"
-        if found := re.search(f"{_OUTSIDE}.*", self.output):
+        if found := re.search(f"(?:{_OUTSIDE}|{_STARTED}).*", self.output):
             return found[0]
         if escapes := acting(self.output.replace("\r", "")):
             return f"printed {escapes[0]!r}"
@@ -173,7 +174,8 @@ def _watch(allowed: pathlib.Path) -> None:
         elif event in _CHANGES:
             path = values[0]
         elif event in _STARTS:
-            path = f"{event} {values}"
+            os.write(2, f"\n{_STARTED} {event} {values}\n".encode(errors="backslashreplace"))
+            return
         else:
             return
         if isinstance(path, int) or (event == "os.mkdir" and os.path.isdir(path)):
