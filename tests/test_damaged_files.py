@@ -338,3 +338,40 @@ def test_damaged_files_are_read_or_refused(tmp_path):
     assert header.split()[:5] == ["target", "inputs", "refused", "read", "broke"]
     assert len(rows) == len(names)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("open('../../new', 'w')", "outside of its folders: open"),
+        ("os.mkdir('../../new')", "outside of its folders: os.mkdir"),
+        ("subprocess.run(['true'])", "started another program: subprocess.Popen"),
+        ("os.system('true')", "started another program: os.system"),
+        ("time.sleep(60)", "not done after 5 seconds"),
+        ("bytearray(3 * 2**30)", "GiB of memory"),
+        ("print('\\x1b[2J')", "printed"),
+        ("os._exit(3)", "ended with 3"),
+        ("threading.Thread(target=lambda: 1 / 0).run()", ""),  # becomes an error of one line
+        ("thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()",
+         "a traceback"),
+        ("open('inside', 'w')", ""),
+    ],
+)  # fmt: skip
+def test_the_fuzzer_notices_what_a_command_must_not_do(tmp_path, line, fault):
+    """A plug-in is code of the user's own, so it can do all of it."""
+    world = tmp_path / "world"
+    for name in ("home", "tmp", "cwd"):
+        (world / name).mkdir(parents=True)
+    (world / "cwd/own.py").write_text(f"import os, subprocess, threading, time\n{line}\n")
+    script = f"""
+import pathlib
+from tests.fuzz import command
+arguments = ["preview", "--config=nothing.py", "--out=x.png", "--plugin=own"]
+print(command.run(arguments, pathlib.Path({str(world)!r}), seconds=5).fault())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    said = done.stdout.strip()
+    assert fault in said
+    assert bool(said) == bool(fault)
