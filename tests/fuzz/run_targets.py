@@ -31,7 +31,8 @@ class Settings(Target):
         config = f"--config={damaged}"
         return rng.choice((
             ["train", config, "--print_config"],
-            ["preview", config, f"--out={self.world}/x.png", "--images=2"],
+            # A data set is prepared in its folder, which is therefore not the file's.
+            ["preview", config, self.data, f"--out={self.world}/x.png", "--images=2"],
             ["train", config, f"--workdir={folder}/new", "--config.model.width=-1"],
         ))  # fmt: skip
 
