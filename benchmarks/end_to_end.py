@@ -10,11 +10,10 @@ on the device. `input` reads the same batches and discards them.
 from __future__ import annotations
 
 import pathlib
-import shutil
-import tempfile
 from typing import Any
 
 from benchmarks import contenders, input_pipeline, puzzle_task, train_step
+from benchmarks.logged_run import logged
 
 CONTENDERS = ["loop", "step", "input"]
 
@@ -32,8 +31,6 @@ def loop(
     """Trains a run of one epoch in a new folder."""
     from ssljax.devices import cpu
     from ssljax.runs.config import complete, cpu_devices
-    from ssljax.runs.metrics_log import read_metrics
-    from ssljax.training.loop import train
 
     config = puzzle_task.config(batch, width)
     config.data.dataset = "deep_fashion/official"
@@ -46,22 +43,7 @@ def loop(
     config.log_every_steps = 1 if steps < 8 else steps // 4
     cpu.split(cpu_devices(complete(config)))
 
-    def work() -> tuple[int, float]:
-        scratch = tempfile.mkdtemp(dir=folder)
-        try:
-            train(config, pathlib.Path(scratch, "run"))
-            rows = [r for r in read_metrics(pathlib.Path(scratch, "run")) if r["kind"] == "train"]
-        finally:
-            shutil.rmtree(scratch)
-        done, seconds, before = 0, 0.0, 1  # no interval includes the first step, which compiles
-        for row in rows:
-            if row["images_per_second"]:
-                done += (row["step"] - before) * batch
-                seconds += (row["step"] - before) * batch / row["images_per_second"]
-                before = row["step"]
-        return done, seconds
-
-    return work
+    return logged(config, folder)
 
 
 def step(batch: int, steps: int, width: float, **others: Any) -> contenders.Work:

@@ -240,4 +240,4 @@ def test_bfloat16_computes_roughly_the_same(small, method):
         sums, output = on_one_device(make_evaluation_step(run))(state.weights(), batch)
         assert {leaf.dtype for leaf in jax.tree.leaves((sums, output))} == {np.dtype("float32")}
         outputs.append(output)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.03), *outputs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.04), *outputs)

@@ -80,10 +80,9 @@ def make_network(
     """
     given = dict(config)
     name, dtype = given.pop("name"), given.pop("dtype")
-    given.pop("remat")
     if dtype == "auto":
         dtype = automatic_dtype(jax.default_backend())
-    common = {"dtype": _DTYPES[dtype]}
+    common = {"dtype": _DTYPES[dtype], "remat": given.pop("remat")}
     backbone = functools.partial(model_class(name), **given, **common)
     if "initializer" in given:
         common["initializer"] = given["initializer"]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_EPSILON = 1e-6  # of timm's layer normalisation
+from ssljax.models.layer_norm import EPSILON
 
 
 def weights(block: Mapping[str, Any], tokens: jax.Array, heads: int) -> jax.Array:
@@ -23,7 +23,7 @@ def weights(block: Mapping[str, Any], tokens: jax.Array, heads: int) -> jax.Arra
       float32[B, heads, T, T]; the last axis sums to 1.
     """
     batch, count, channels = tokens.shape
-    x = jax.nn.standardize(tokens.astype(jnp.float32), axis=-1, epsilon=_EPSILON)
+    x = jax.nn.standardize(tokens.astype(jnp.float32), axis=-1, epsilon=EPSILON)
     x = x * block["norm1"]["scale"] + block["norm1"]["bias"]
     qkv = x @ block["qkv"]["kernel"] + block["qkv"]["bias"]
     query, key, _ = jnp.moveaxis(qkv.reshape(batch, count, 3, heads, -1), 2, 0)

@@ -40,11 +40,13 @@ class Part(nn.Module):
       initializer: of new weights, see `ssljax.models.initializers`.
       batch_statistics: batch normalisation uses the statistics of the batch and updates the
         running ones; otherwise it uses the running ones.
+      remat: see `BackboneOptions`; a loop over blocks follows it, the rest is up to the step.
     """
 
     dtype: jnp.dtype = jnp.float32
     initializer: str = "pytorch"
     batch_statistics: bool = False
+    remat: bool = False
 
 
 class Backbone(Part):
@@ -57,10 +59,12 @@ class Backbone(Part):
       smallest_image: the least side of an image, in pixels.
       without_ynnpack: whether a training step on a CPU is faster without it, see
         `ssljax.devices.cpu_compiler`.
+      loops_over_blocks: whether the backbone is a loop, which follows `remat` itself.
     """
 
     smallest_image: ClassVar[int]
     without_ynnpack: ClassVar[bool] = False
+    loops_over_blocks: ClassVar[bool] = False
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from ssljax.models import positions
 from ssljax.models.backbone import Part
-from ssljax.models.transformer import blocks, dense, layer_norm
+from ssljax.models.layer_norm import LayerNorm
+from ssljax.models.transformer import blocks, dense
 
 
 class MaskedDecoder(Part):
@@ -64,8 +65,9 @@ class MaskedDecoder(Part):
             heads=self.heads,
             initializer=self.initializer,
             dtype=self.dtype,
+            remat=self.remat,
         )
-        x = layer_norm(self.dtype, "norm")(x[:, prefix:])
+        x = LayerNorm(self.dtype, name="norm")(x[:, prefix:])
         return self._dense(x, self.outputs, "pred").astype(jnp.float32)
 
     def _dense(self, x: jax.Array, features: int, name: str) -> jax.Array:

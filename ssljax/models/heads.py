@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ssljax.models.backbone import Part
 from ssljax.models.batch_norm import BatchNorm
+from ssljax.models.gelu import gelu
 from ssljax.models.initializers import initializers
 
 
@@ -77,7 +78,7 @@ class MLP(Part):
                     name=f"norm{index + 1}",
                 )(x)
             if index < last:
-                x = nn.gelu(x, approximate=False) if self.gelu else nn.relu(x)
+                x = gelu(x) if self.gelu else nn.relu(x)
         return x.astype(jnp.float32)
 
 

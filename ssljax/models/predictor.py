@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from ssljax.models import positions
 from ssljax.models.backbone import Part
-from ssljax.models.transformer import blocks, dense, layer_norm
+from ssljax.models.layer_norm import LayerNorm
+from ssljax.models.transformer import blocks, dense
 
 
 class Predictor(Part):
@@ -62,9 +63,10 @@ class Predictor(Part):
             heads=self.heads,
             initializer=self.initializer,
             dtype=self.dtype,
+            remat=self.remat,
             seen=seen.reshape(-1, seen.shape[2]),
         )
-        x = layer_norm(self.dtype, "norm")(x[:, kept:])
+        x = LayerNorm(self.dtype, name="norm")(x[:, kept:])
         x = self._dense(x, outputs, "pred").astype(jnp.float32)
         return x.reshape(*places.shape, outputs)
 

@@ -12,8 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ssljax.models import dense_product
 from ssljax.models.backbone import block_output
+from ssljax.models.gelu import gelu
 from ssljax.models.initializers import initializers
+from ssljax.models.layer_norm import LayerNorm
 from ssljax.models.paths import STACKED
 from ssljax.views.keys import fold_in
 
@@ -29,6 +32,7 @@ def blocks(
     initializer: str,
     dtype: Any,
     drop_path: float = 0.0,
+    remat: bool = False,
     collect: bool = False,
     seen: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
@@ -46,14 +50,17 @@ def blocks(
       initializer: see `ssljax.models.initializers`.
       dtype: computed in.
       drop_path: rate of the last block, see `Block`. It rises linearly from 0 at the first one.
+      remat: keep only the inputs of the blocks for the backward pass.
       collect: return the output of every block.
       seen: bool[B, T], the tokens that others attend to; None: all.
 
     Returns:
       [B, T, D], and [depth, B, T, D] or None.
     """
+    # `jax.checkpoint` around the loop would compute the loop again, and keep all that it computes.
+    block = nn.remat(Block, prevent_cse=False) if remat else Block
     scanned = nn.scan(
-        Block,
+        block,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=(0, 0, nn.broadcast, nn.broadcast),
@@ -98,10 +105,10 @@ class Block(nn.Module):
         seen: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array | None]:
         """[B, T, D], the block's number and its rate of dropped paths; the output once or twice."""
-        y = self._attention(layer_norm(self.dtype, "norm1")(x), seen)
+        y = self._attention(LayerNorm(self.dtype, name="norm1")(x), seen)
         x += self._drop(y, 2 * number, rate, keys)
-        y = layer_norm(self.dtype, "norm2")(x)
-        y = nn.gelu(self._dense(y, _HIDDEN * x.shape[-1], "fc1"), approximate=False)
+        y = LayerNorm(self.dtype, name="norm2")(x)
+        y = gelu(self._dense(y, _HIDDEN * x.shape[-1], "fc1"))
         x += self._drop(self._dense(y, x.shape[-1], "fc2"), 2 * number + 1, rate, keys)
         x = block_output(x)
         return x, x if self.collect else None
@@ -110,9 +117,10 @@ class Block(nn.Module):
         """Section 3 of Vaswani et al. (2017); the softmax is in float32."""
         batch, tokens, channels = x.shape
         qkv = self._dense(x, 3 * channels, "qkv")
-        qkv = qkv.reshape(batch, tokens, 3, self.heads, channels // self.heads)
+        split = (batch, tokens, self.heads, channels // self.heads)
+        query, key, value = (part.reshape(split) for part in jnp.split(qkv, 3, axis=-1))
         mask = None if seen is None else seen[:, None, None]
-        mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=mask)
+        mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
         return self._dense(mixed.reshape(x.shape), channels, "proj")
 
     def _dense(self, x: jax.Array, features: int, name: str) -> jax.Array:
@@ -131,12 +139,8 @@ class Block(nn.Module):
 def dense(x: jax.Array, features: int, name: str, *, initializer: str, dtype: Any) -> jax.Array:
     """A dense layer; within a compact method, which gets the module `name`."""
     kernel_init, bias_init = initializers(initializer, x.shape[-1])
-    return nn.Dense(features, dtype=dtype, kernel_init=kernel_init, bias_init=bias_init, name=name)(
-        x
-    )
-
-
-def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
-    """Layer normalisation of the last axis with timm's epsilon; statistics are in float32."""
-    # The fast variance, E[x²] - E[x]², is off by more than float32's rounding.
-    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, use_fast_variance=False, name=name)
+    layer = nn.Dense(
+        features, dtype=dtype, kernel_init=kernel_init, bias_init=bias_init,
+        dot_general=dense_product.dot_general, name=name,
+    )  # fmt: skip
+    return layer(x)

@@ -18,9 +18,10 @@ from ssljax.models import attention
 from ssljax.models import positions as tables
 from ssljax.models.backbone import Backbone
 from ssljax.models.initializers import INITIALIZERS, initializers
+from ssljax.models.layer_norm import LayerNorm
 from ssljax.models.patches import patchify
 from ssljax.models.paths import STACKED
-from ssljax.models.transformer import blocks, layer_norm
+from ssljax.models.transformer import blocks
 from ssljax.settings.errors import InputError
 from ssljax.settings.options import option
 
@@ -62,6 +63,8 @@ class ViT(Backbone):
 
     channels: ClassVar[int]
     smallest_image: ClassVar[int] = 8
+    without_ynnpack: ClassVar[bool] = True
+    loops_over_blocks: ClassVar[bool] = True
 
     @classmethod
     def channels_of(cls, width: float) -> int:
@@ -200,9 +203,10 @@ class ViT(Backbone):
             initializer=self.initializer,
             dtype=self.dtype,
             drop_path=self.drop_path,
+            remat=self.remat,
             collect=collect,
         )
-        return Encoded(x, outputs, layer_norm(self.dtype, "norm"))
+        return Encoded(x, outputs, LayerNorm(self.dtype, name="norm"))
 
     def _table(self, rows: int, columns: int, channels: int) -> jax.Array:
         """The positions, float32[1, P + N, D]."""
@@ -229,7 +233,7 @@ class Encoded(NamedTuple):
 
     tokens: jax.Array
     blocks: jax.Array | None
-    norm: nn.LayerNorm
+    norm: LayerNorm
 
 
 class PatchEmbed(nn.Module):

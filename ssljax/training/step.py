@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from ssljax.methods.method import Batch, Context, Method, Metrics
+from ssljax.models import model_class
 from ssljax.models.backbone import keep_blocks_only
 from ssljax.models.batch_norm import COLLECTION
 from ssljax.models.collectives import AXIS
@@ -47,7 +48,7 @@ def make_train_step(
         outputs, changed = network.apply(given, inputs, method=method.outputs, mutable=[COLLECTION])
         return outputs, changed.get(COLLECTION, {})
 
-    if config.model.remat:
+    if config.model.remat and not model_class(config.model.name).loops_over_blocks:
         apply = jax.checkpoint(apply, policy=keep_blocks_only())
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
