@@ -238,7 +238,7 @@ def test_descriptions_that_claim_too_much(tmp_path, file, old, new, said):
         ("optimizer.learning_rate", float("nan"), "learning_rate must be > 0, got nan"),
         ("model.width", 1e9, "model.width must be <= 64"),
         ("model.width", 64.0, "a state of .* numbers.* needs at least .* GB, and this machine has"),
-        ("data.image_size", 10**5, "data.image_size must be <= 4096"),
+        ("data.image_size", 10**5, "data.image_size must be <= 2048"),
         ("data.canvas", 4097, "data.canvas must be <= 4096"),
     ],
 )
@@ -258,8 +258,8 @@ def test_settings_that_no_machine_can_hold(make_config, tmp_path, key, value, sa
 
 def test_a_batch_that_no_machine_can_hold(make_config, tmp_path):
     config = make_config("classification")
-    config.data.train_split, config.batch_size, config.data.image_size = "images", 10_000, 4096
-    with pytest.raises(InputError, match="batch_size=10000 with images of 4096 px needs at least"):
+    config.data.train_split, config.batch_size, config.data.image_size = "images", 10_000, 2048
+    with pytest.raises(InputError, match="batch_size=10000 with images of 2048 px needs at least"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

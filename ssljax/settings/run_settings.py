@@ -83,7 +83,7 @@ class DataSettings:
     test_split: str = option("test", "split that `evaluate` uses by default")
     image_key: str = option("image", "name of the image feature")
     label_key: str = option("label", "name of the label feature")
-    image_size: int = option(227, "side of the square images, in pixels", above=0, at_most=4096)
+    image_size: int = option(227, "side of the square images, in pixels", above=0, at_most=2048)
     canvas: int = option(
         0,
         "for methods that make views: side of the whole images they are made of; 0: 8/7 of "
