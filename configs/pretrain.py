@@ -291,7 +291,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     },
     "model": {
         "alexnet": alexnet,
-        **dict.fromkeys(("resnet18", "resnet34", "resnet50"), resnet),
+        **dict.fromkeys(("resnet10", "resnet18", "resnet34", "resnet50"), resnet),
         **dict.fromkeys(("vit_tiny", "vit_small", "vit_base"), vit),
     },
     "method": {

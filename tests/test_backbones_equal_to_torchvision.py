@@ -31,19 +31,15 @@ torchvision = references.load("torchvision")
 pytestmark = pytest.mark.reference
 
 
-class ResNet10(resnet.ResNet):
-    """Shallow ones, which compile fast."""
-
-    blocks = (1, 1, 1, 1)
-
-
 class ResNet14(resnet.ResNet):
+    """A shallow one with bottlenecks, which compiles fast."""
+
     blocks = (1, 1, 1, 1)
     bottleneck = True
 
 
 LAYOUTS = {
-    "resnet10": layouts.resnet(ResNet10, 10),
+    "resnet10": layouts.RESNETS["resnet10"],
     "resnet14": layouts.resnet(ResNet14, 14),
     "alexnet": layouts.ALEXNET_BN,
 }
@@ -52,9 +48,8 @@ CLASSES, BATCH, RATE = 5, 8, 0.005
 
 
 @pytest.fixture(scope="module", autouse=True)
-def shallow_resnets():
+def shallow_resnet():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "resnet10", ResNet10)
         patch.setitem(MODELS, "resnet14", ResNet14)
         yield
 
@@ -120,8 +115,10 @@ def torchs(name: str, width: float = 1.0, stem: str = "imagenet", batch_norm: bo
         else:
             model = getattr(torchvision.models, name)(num_classes=CLASSES)
     nn = torch.nn
-    if stem == "small":
-        model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    if stem != "imagenet":
+        side, stride = {"small": (3, 1), "strided": (5, 2)}[stem]
+        model.conv1 = nn.Conv2d(3, 64, side, stride, side // 2, bias=False)
+        model.maxpool = nn.Identity()
     if batch_norm:
         modules = []
         for module in model.features:
@@ -184,6 +181,7 @@ def nchw(images):
     ("name", "options", "size", "devices"),
     [
         ("resnet10", {"width": 1 / 16, "stem": "small"}, 32, 2),
+        ("resnet10", {"width": 1 / 16, "stem": "strided"}, 33, 1),
         ("resnet14", {"width": 1 / 16}, 64, 1),
         ("alexnet", {"width": 1 / 16, "batch_norm": True, "dropout": 0.0}, 64, 2),
     ],
@@ -223,6 +221,12 @@ def test_ten_steps_of_sgd(name, options, size, devices):
     evaluate = jax.jit(ours, compiler_options=FAST)
     expected = theirs.eval()(nchw(images).double()).detach().numpy()
     np.testing.assert_allclose(evaluate(*state, images), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("stem", resnet.STEMS)
+def test_the_stem_is_recognised(stem):
+    found = layouts.recognise(numpy_state(torchs("resnet10", width=1 / 8, stem=stem)))
+    assert found.model == {"name": "resnet10", "width": 1 / 8, "stem": stem}
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])

@@ -114,25 +114,30 @@ def test_torchvision_has_a_puzzles_features_by_the_cards_own_lines(
 
 @pytest.mark.reference
 @pytest.mark.parametrize(
-    ("method", "stem", "libraries"),
+    ("method", "name", "stem", "libraries"),
     [
-        ("classification", "imagenet", ("torchvision", "timm")),
-        ("rotation", "imagenet", ("torchvision", "timm")),
-        ("classification", "small", ("torchvision",)),
+        ("classification", "resnet18", "imagenet", ("torchvision", "timm")),
+        ("rotation", "resnet18", "imagenet", ("torchvision", "timm")),
+        ("classification", "resnet18", "small", ("torchvision",)),
+        ("rotation", "resnet10", "strided", ("torchvision",)),
     ],
 )
-def test_a_resnet_by_the_cards_own_lines(method, stem, libraries, tmp_path, monkeypatch):
+def test_a_resnet_by_the_cards_own_lines(method, name, stem, libraries, tmp_path, monkeypatch):
     torch, torchvision = references.load("torch"), references.load("torchvision")
     references.load("timm")
     torch.manual_seed(0)
-    theirs = torchvision.models.resnet18(num_classes=4 if method == "rotation" else 18)
-    if stem == "small":
-        theirs.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    for name, tensor in theirs.state_dict().items():
-        if name.endswith("running_mean"):
+    blocks = [1 if name == "resnet10" else 2] * 4
+    theirs = torchvision.models.ResNet(
+        torchvision.models.resnet.BasicBlock, blocks, num_classes=4 if method == "rotation" else 18
+    )
+    if stem != "imagenet":
+        side, stride = {"small": (3, 1), "strided": (5, 2)}[stem]
+        theirs.conv1 = torch.nn.Conv2d(3, 64, side, stride, side // 2, bias=False)
+    for key, tensor in theirs.state_dict().items():
+        if key.endswith("running_mean"):
             tensor.normal_(std=0.1)
-    tensors = {name: value.numpy() for name, value in theirs.state_dict().items()}
-    config = config_of(method, "resnet18", stem=stem)
+    tensors = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    config = config_of(method, name, stem=stem)
     model = exported_by_hand(config, tensors, tmp_path / "ours")
     assert re.findall("### In (.*)", card_of(tmp_path / "ours")[1]) == [*libraries, "ssljax"]
     for library in libraries:

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 from ssljax.models.alexnet import AlexNet
 from ssljax.models.backbone import Backbone, BackboneOptions, Part
 from ssljax.models.network import Network
-from ssljax.models.resnet import ResNet18, ResNet34, ResNet50
+from ssljax.models.resnet import ResNet10, ResNet18, ResNet34, ResNet50
 from ssljax.models.vit import ViTBase, ViTSmall, ViTTiny
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.options import check_group, defaults
 
 MODELS: dict[str, type[Backbone]] = {
     "alexnet": AlexNet,
+    "resnet10": ResNet10,
     "resnet18": ResNet18,
     "resnet34": ResNet34,
     "resnet50": ResNet50,

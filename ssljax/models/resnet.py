@@ -20,7 +20,7 @@ from ssljax.models.batch_norm import BatchNorm
 from ssljax.models.pooling import max_pool
 from ssljax.settings.options import option
 
-STEMS = ("imagenet", "small")
+STEMS = {"imagenet": 7, "strided": 5, "small": 3}  # sides of their kernels
 _EXPANSION = 4  # a bottleneck's outputs, in channels of its inner convolutions
 
 
@@ -28,7 +28,7 @@ class ResNet(Backbone):
     """A stem, four layers of residual blocks, and the mean over the last map.
 
     The stem for small images is that of SimCLR's experiments on CIFAR (Chen et al., 2020, appendix
-    B.9): 3×3 with stride 1, without pooling.
+    B.9): 3×3 with stride 1, without pooling. The one with a stride has a quarter of its pixels.
 
     Attributes:
       blocks: of each layer.
@@ -38,7 +38,8 @@ class ResNet(Backbone):
     width: float = option(1.0, "multiplies the channels of every layer", above=0, at_most=64)
     stem: str = option(
         "imagenet",
-        "`imagenet`: 7×7 with stride 2, then pooling; `small`, for images up to 64 px: 3×3",
+        "`imagenet`: 7×7 with stride 2, then pooling; for images up to 64 px `small`: 3×3, or "
+        "`strided`: 5×5 with stride 2, which takes a quarter of the time",
         choices=STEMS,
     )
     zero_init_residual: bool = option(
@@ -65,10 +66,8 @@ class ResNet(Backbone):
         norm = functools.partial(BatchNorm, self.batch_statistics, dtype=self.dtype)
         layers = {}
         x = images.astype(self.dtype)
-        if self.stem == "small":
-            x = convolution(x, self._scaled(64), 3, name="conv1")
-        else:
-            x = convolution(x, self._scaled(64), 7, stride=2, name="conv1")
+        stride = 1 if self.stem == "small" else 2
+        x = convolution(x, self._scaled(64), STEMS[self.stem], stride, name="conv1")
         x = nn.relu(norm(name="bn1")(x))
         if self.stem == "imagenet":
             x = max_pool(x, padding=1)
@@ -90,6 +89,12 @@ class ResNet(Backbone):
 
     def _scaled(self, channels: int) -> int:
         return max(1, round(channels * self.width))
+
+
+class ResNet10(ResNet):
+    """One block in each layer; torchvision has no name for it."""
+
+    blocks = (1, 1, 1, 1)
 
 
 class ResNet18(ResNet):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ssljax.files import storage
 from ssljax.models.alexnet import POOLED
-from ssljax.models.resnet import ResNet, ResNet18, ResNet34, ResNet50
+from ssljax.models.resnet import STEMS, ResNet, ResNet10, ResNet18, ResNet34, ResNet50
 from ssljax.models.torch import published, state_dict_files, vit, vit_variants
 from ssljax.models.torch.layout import (
     BIASED_CONVOLUTION,
@@ -67,6 +67,7 @@ def resnet(cls: type[ResNet], depth: int) -> Layout:
 
 ALEXNET, ALEXNET_BN = _alexnet(batch_norm=False), _alexnet(batch_norm=True)
 RESNETS = {
+    "resnet10": resnet(ResNet10, 10),
     "resnet18": resnet(ResNet18, 18),
     "resnet34": resnet(ResNet34, 34),
     "resnet50": resnet(ResNet50, 50),
@@ -164,5 +165,6 @@ def recognise(
         model["width"] = backbone["fc7"]["kernel"].shape[-1] / 4096
     else:
         model["width"] = backbone["layer4_0"]["conv2"]["kernel"].shape[-1] / 512
-        model["stem"] = "small" if backbone["conv1"]["kernel"].shape[0] == 3 else "imagenet"
+        side = backbone["conv1"]["kernel"].shape[0]
+        model["stem"] = next((name for name, known in STEMS.items() if known == side), "imagenet")
     return TorchWeights(layout, model, weights, network.title, network.left_out, heads)

@@ -15,6 +15,11 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from torchvision.transforms.functional import normalize, to_tensor
 """
+# Stems of ResNets that these libraries lack.
+_STEMS = {
+    "small": "torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)",
+    "strided": "torch.nn.Conv2d(3, 64, 5, stride=2, padding=2, bias=False)",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +63,12 @@ def loadings(
     if differs:
         said = f"The tensors have the names and the layout of torchvision's {title}, but it cannot "
         return [Loading("torchvision", f"{said}load them: it has {differs}.")]
-    small = resnet and model["stem"] == "small"
+    stem = model["stem"] if resnet else ""
     cut = "model.fc = torch.nn.Identity()" if resnet else "model.classifier = model.classifier[:-1]"
     width = {"alexnet": 4096, "resnet50": 2048}.get(name, 512)
     head = "fc" if resnet else "classifier.6"
-    found = [_torchvision(name, description, outputs, head, cut, width, small)]
-    if resnet and not small:
+    found = [_torchvision(name, description, outputs, head, cut, width, stem)]
+    if stem == "imagenet" and name != "resnet10":
         found.append(_timm(name, description, outputs, head, width))
     return found
 
@@ -75,37 +80,38 @@ def _torchvision(
     head: str,
     cut: str,
     width: int,
-    small: bool,
+    stem: str,
 ) -> Loading:
     replaced = ""
-    if small:
-        replaced = (
-            "model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)\n"
-            "model.maxpool = torch.nn.Identity()\n"
-        )
+    if stem in _STEMS:
+        replaced = f"model.conv1 = {_STEMS[stem]}\nmodel.maxpool = torch.nn.Identity()\n"
+    shallow = name == "resnet10"
+    network = "ResNet" if shallow else name
+    blocks = ["torchvision.models.resnet.BasicBlock", "[1, 1, 1, 1]"] if shallow else []
     if outputs is not None:
+        arguments = ", ".join([*blocks, f"num_classes={outputs}"])
         text = (
-            f"`torchvision.models.{name}` loads all weights. Its outputs are the logits of the "
+            f"`torchvision.models.{network}` loads all weights. Its outputs are the logits of the "
             f"{outputs} classes, in their order."
         )
         made = (
-            f"model = torchvision.models.{name}(num_classes={outputs})\n{replaced}"
+            f"model = torchvision.models.{network}({arguments})\n{replaced}"
             'model.load_state_dict(load_file("model.safetensors"), strict=True)\n'
         )
     else:
         text = (
-            f"`torchvision.models.{name}` loads the backbone. What is missing is its last layer, "
-            f"`{head}`, since these weights were not trained to classify: train a layer of your "
-            "own on the features."
+            f"`torchvision.models.{network}` loads the backbone. What is missing is its last "
+            f"layer, `{head}`, since these weights were not trained to classify: train a layer of "
+            "your own on the features."
         )
         made = (
             f"{_backbone(head)}"
-            f"model = torchvision.models.{name}()\n{replaced}"
+            f"model = torchvision.models.{network}({', '.join(blocks)})\n{replaced}"
             "missing, unexpected = model.load_state_dict(backbone, strict=False)\n"
             f'assert missing == ["{head}.weight", "{head}.bias"] and not unexpected\n'
             f"{cut}\n"
         )
-    if small:
+    if replaced:
         text += " It has no stem for small images, so the lines put this one in place of its own."
     lines = (
         f"import torch\nimport torchvision\n{_IMPORTS}\n{made}{_use(description, outputs, width)}"
