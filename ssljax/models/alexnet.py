@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.models import winograd
+from ssljax.models import fast_convolution
 from ssljax.models.backbone import Backbone, block_output
 from ssljax.models.batch_norm import BatchNorm
 from ssljax.models.initializers import INITIALIZERS, initializers
@@ -90,7 +90,7 @@ class AlexNet(Backbone):
             dtype=self.dtype,
             kernel_init=kernel_init,
             bias_init=bias_init,
-            conv_general_dilated=winograd.convolution,
+            conv_general_dilated=fast_convolution.convolution,
             name=name,
         )(x)
         if self.batch_norm:

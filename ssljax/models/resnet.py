@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.models import winograd
+from ssljax.models import fast_convolution
 from ssljax.models.backbone import Backbone, block_output
 from ssljax.models.batch_norm import BatchNorm
 from ssljax.models.pooling import max_pool
@@ -171,6 +171,6 @@ def convolution(
         use_bias=False,
         dtype=x.dtype,
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
-        conv_general_dilated=winograd.convolution,
+        conv_general_dilated=fast_convolution.convolution,
         name=name,
     )(x)

@@ -16,7 +16,6 @@ import functools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,46 +26,6 @@ TILE = 4  # of the output; with tiles of 5, errors are 4 (3×3 kernels) and 20 t
 # small.
 _POINTS = tuple(Fraction(point) for point in ("0", "1", "-1", "1/2", "-2", "-1/2", "2"))
 _POINTS_OF_KERNEL = {3: _POINTS[:5], 5: _POINTS}
-
-
-def convolution(
-    images: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    **options: Any,
-) -> jax.Array:
-    """`jax.lax.conv_general_dilated`, as `flax.linen.Conv` calls it, in the fastest way.
-
-    XLA's own convolution is used on devices other than a CPU, for types other than float32, with
-    strides, dilation or groups, and for shapes for which the transforms cost more than they save.
-
-    Args:
-      images: float[B, H, W, C].
-      kernel: float[R, R, C, O].
-      strides: of both axes.
-      padding: before and after, of both axes.
-      **options: the other ones of `conv_general_dilated`.
-
-    Returns:
-      float[B, H', W', O]. The error is about 1e-5 of the largest output; that of XLA's is 1e-6.
-    """
-
-    def direct(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jax.lax.conv_general_dilated(images, kernel, strides, padding, **options)
-
-    dilations = (*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ()))
-    if (
-        {*strides, *dilations} != {1}
-        or options.get("feature_group_count", 1) != 1
-        or images.dtype != jnp.float32
-        or not saves(images.shape, kernel.shape, padding)
-    ):
-        return direct(images, kernel)
-    # The platform that is compiled for, which may differ from that of this process.
-    return jax.lax.platform_dependent(
-        images, kernel, cpu=functools.partial(winograd, padding=padding), default=direct
-    )
 
 
 def saves(images: Sequence[int], kernel: Sequence[int], padding: Sequence[tuple[int, int]]) -> bool:
