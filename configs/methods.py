@@ -1,11 +1,20 @@
-"""Which method gives the best features? A study on the data set that comes with the package.
+"""Which method gives the best features? Studies of many methods under one protocol.
 
     python -m ssljax.study --config=configs/methods.py --workdir=runs/methods
     python -m ssljax.study --config=configs/methods.py:simclr+byol+rotation --workdir=runs/other
 
-Methods of configs/pretrain.py train a ResNet-18 of an eighth of the width on 6,000 images without
-labels. Their features are then probed, and the whole network is fine-tuned, with 1,000 labels and
-with 100. Random weights are beside them.
+These train a ResNet-18 of an eighth of the width on 6,000 images of the data set that comes with
+the package. Features are probed, and the whole network is fine-tuned, with 1,000 labels and with
+100. Random weights are beside them.
+
+    python -m ssljax.study --config=configs/methods.py:settings --workdir=runs/settings
+    python -m ssljax.study --config=configs/methods.py:table --workdir=runs/table
+
+These are for TFDS's `fashion_mnist` as ArrayRecord (docs/data.md). 42,000 images have no labels,
+15,000 have, settings are chosen on 3,000, and the 10,000 of `test` are for the table. `settings`
+trains each method with two learning rates for two epochs, and probes on the 3,000; what it chose is
+in `CHOSEN`. `table` trains each method for six epochs, with three seeds for some of them by
+`--only=METHOD --seed=N`. What came out is in docs/results.md.
 """
 
 import pathlib
@@ -16,35 +25,95 @@ import ssljax
 from ssljax.settings import config_files
 
 HERE = pathlib.Path(__file__).parent
-EPOCHS = 6
 DEFAULT = "rotation+simclr+vicreg"
+EPOCHS = 6
+METHODS = (
+    "jigsaw", "jigsaw_permutations", "relative_patch", "rotation", "simclr", "moco", "moco_v2",
+    "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino",
+)  # fmt: skip
+FACTORS = (1, 3)  # of the recipe's learning rate
+CHOSEN: dict[str, int] = {}  # the others keep their recipe's
+FRACTIONS, LABEL_EPOCHS = (1.0, 0.1, 0.05, 0.01), (15, 30, 60, 100)
 
 
-def get_config(methods: str = DEFAULT) -> ConfigDict:
-    """A study of methods, separated by `+`."""
+def get_config(part: str = DEFAULT) -> ConfigDict:
+    """A study: `table`, `settings`, or methods separated by `+` on the embedded images."""
+    if part == "settings":
+        return _settings()
+    if part == "table":
+        return _table()
+    return _small(part.split("+"))
+
+
+def _small(methods: list[str]) -> ConfigDict:
     config = ssljax.study_config()
     config.probes = ("knn", "linear")
     config.label_fractions, config.label_epochs = (1.0, 0.1), (15, 40)
-    config.classification = _on_embedded_images("classification")
+    config.classification = _pretext("classification", "fashion_mnist_10k")
     config.classification.data.train_split = "images[60%:70%]"
-    config.classification.batch_size = 64
-    config.classification.schedule.name = "cosine"
-    config.classification.validate_every_epochs = 5
+    _set_classification(config.classification, epochs=20)
     config.arms.random = ssljax.arm_config("random")
-    for name in methods.split("+"):
-        config.pretexts[name] = _on_embedded_images(name)
-        config.pretexts[name].epochs = EPOCHS
-        config.pretexts[name].schedule.warmup_epochs = 1
-        config.pretexts[name].validate_every_epochs = EPOCHS
+    for name in methods:
+        config.pretexts[name] = _pretext(name, "fashion_mnist_10k")
+        config.pretexts[name].data.train_split = "images[:60%]"
+        config.pretexts[name].model.width = 0.125
+        config.arms[name] = ssljax.arm_config(name)
+    config.classification.model.width = 0.125
+    return config
+
+
+def _settings() -> ConfigDict:
+    config = _on_fashion_mnist()
+    config.probes, config.label_fractions = ("knn",), (1.0,)
+    config.classification.data.test_split = config.classification.data.validation_split
+    config.arms.random = ssljax.arm_config("random")
+    for name in METHODS:
+        for factor in FACTORS:
+            run = config.pretexts[f"{name}_x{factor}"] = _pretext(name, epochs=2)
+            run.optimizer.learning_rate *= factor
+    return config
+
+
+def _table() -> ConfigDict:
+    config = _on_fashion_mnist()
+    config.seeds = 3
+    config.probes = ("knn", "linear")
+    config.label_fractions, config.label_epochs = FRACTIONS, LABEL_EPOCHS
+    config.settings.fast = ssljax.setting_config(learning_rate=3e-3, weight_decay=1e-5)
+    config.settings.slow = ssljax.setting_config(learning_rate=1e-3, weight_decay=1e-5)
+    for name in METHODS:
+        config.pretexts[name] = _pretext(name)
+        config.pretexts[name].optimizer.learning_rate *= CHOSEN.get(name, 1)
+    config.pretexts.supervised = _pretext("classification")
+    for name in ("random", "jigsaw", "supervised"):
         config.arms[name] = ssljax.arm_config(name)
     return config
 
 
-def _on_embedded_images(method: str) -> ConfigDict:
-    config = config_files.load(f"{HERE}/pretrain.py:method={method},model=resnet18")
-    config.data.train_split = "images[:60%]"
+def _on_fashion_mnist() -> ConfigDict:
+    config = ssljax.study_config()
+    config.classification = _pretext("classification")
+    config.classification.data.train_split = "train[70%:95%]"
+    _set_classification(config.classification, epochs=LABEL_EPOCHS[0])
+    return config
+
+
+def _set_classification(config: ConfigDict, epochs: int) -> None:
+    config.batch_size, config.epochs = 64, epochs
+    config.schedule.name, config.schedule.warmup_epochs = "cosine", 0
+    config.validate_every_epochs = 5
+
+
+def _pretext(method: str, data: str = "fashion_mnist", epochs: int = EPOCHS) -> ConfigDict:
+    """Training a ResNet-18 on images without labels, with the method's recipe."""
+    choice = f"method={method},model=resnet18,data={data}"
+    config = config_files.load(f"{HERE}/pretrain.py:{choice}")
+    if data == "fashion_mnist":
+        config.data.train_split = "train[:70%]"
+        config.model.stem, config.model.width = "strided", 0.25
     if "gap" not in config.method:  # puzzles have sizes of their own
         config.data.image_size = 28
-    config.model.width = 0.125
     config.batch_size = 256
+    config.epochs = config.validate_every_epochs = epochs
+    config.schedule.warmup_epochs = min(1, epochs / 6)
     return config
