@@ -239,7 +239,7 @@ def test_descriptions_that_claim_too_much(tmp_path, file, old, new, said):
         ("model.width", 1e9, "model.width must be <= 64"),
         ("model.width", 64.0, "a state of .* numbers.* needs at least .* GB, and this machine has"),
         ("data.image_size", 10**5, "data.image_size must be <= 2048"),
-        ("data.canvas", 4097, "data.canvas must be <= 4096"),
+        ("data.canvas", 2049, "data.canvas must be <= 2048"),
     ],
 )
 def test_settings_that_no_machine_can_hold(make_config, tmp_path, key, value, said):

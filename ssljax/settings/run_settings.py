@@ -89,7 +89,7 @@ class DataSettings:
         "for methods that make views: side of the whole images they are made of; 0: 8/7 of "
         "image_size, or image_size up to 64 px",
         at_least=0,
-        at_most=4096,
+        at_most=2048,
     )
     random_crop: bool = option(True, "cut training images at a random place, not at the centre")
     mean: tuple[float, ...] = option((0.5, 0.5, 0.5), "subtracted from channels in [0, 1]")
