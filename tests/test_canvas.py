@@ -145,6 +145,8 @@ def test_the_centre_of_the_canvas_is_nearly_the_square_that_the_host_cuts(photog
 def test_bad_settings_are_one_clear_line(run):
     with pytest.raises(InputError, match="data.canvas: 63 px are too few for .*=64 px; use at"):
         make_method({"name": "agree"}, DataSpec(64, canvas=63))
+    with pytest.raises(InputError, match="data.canvas: 513 px are too many .*use at most 512"):
+        make_method({"name": "agree"}, DataSpec(64, canvas=513))
     with pytest.raises(InputError, match="method.views: unknown recipe of views 'simclf'"):
         make_method({"name": "agree", "views": "simclf"}, DataSpec(64))
 

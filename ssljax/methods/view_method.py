@@ -13,6 +13,8 @@ from ssljax.settings.options import option
 from ssljax.views import recipes
 from ssljax.views.augment import centre_squares, make_views
 
+_LARGEST_CANVAS = 8  # as a multiple of the side of views
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewMethod(Method):
@@ -81,10 +83,10 @@ class ViewMethod(Method):
 
 
 def check_views(name: str, canvas: int, image_size: int) -> None:
-    """Checks the name of a recipe, and that canvases are large enough for its views.
+    """Checks the name of a recipe, and that the size of canvases suits its views.
 
     Raises:
-      InputError: an unknown name, or they are not.
+      InputError: an unknown name, or it does not.
     """
     try:
         recipes.recipe(name)
@@ -94,6 +96,12 @@ def check_views(name: str, canvas: int, image_size: int) -> None:
         raise InputError(
             f"data.canvas: {canvas} px are too few for views of data.image_size={image_size} px; "
             f"use at least {image_size}, or 0 to have it chosen"
+        )
+    # A pixel of a view is made of more pixels the larger a canvas is, and the program grows alike.
+    if canvas > _LARGEST_CANVAS * image_size:
+        raise InputError(
+            f"data.canvas: {canvas} px are too many for views of data.image_size={image_size} px; "
+            f"use at most {_LARGEST_CANVAS * image_size}, or 0 to have it chosen"
         )
 
 
