@@ -1,9 +1,8 @@
 """Convolutions in the fastest way on a CPU.
 
-XLA calls Eigen for them. Its convolutions of maps of 2×2 pixels reach 2 GFLOP/s on a core, and with
-512 channels they take 86 times as long as a matrix product over patches
-(`benchmarks.train_step --model=resnet18 --size=16`). For larger maps, copying the patches would
-take longer than it saves, and Winograd's filtering saves arithmetic instead.
+XLA calls Eigen for them. Its convolutions of maps of 2×2 pixels take many times as long as a matrix
+product over patches (docs/performance.md). For larger maps, copying the patches would take longer
+than it saves, and Winograd's filtering saves arithmetic instead.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class ResNet(Backbone):
     stem: str = option(
         "imagenet",
         "`imagenet`: 7×7 with stride 2, then pooling; for images up to 64 px `small`: 3×3, or "
-        "`strided`: 5×5 with stride 2, which takes a quarter of the time",
+        "`strided`: 5×5 with stride 2, which leaves a quarter of the pixels",
         choices=STEMS,
     )
     zero_init_residual: bool = option(
