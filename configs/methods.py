@@ -32,8 +32,10 @@ METHODS = (
     "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino",
 )  # fmt: skip
 FACTORS = (1, 3)  # of the recipe's learning rate
-CHOSEN: dict[str, int] = {}  # the others keep their recipe's
+CHOSEN = dict.fromkeys(("relative_patch", "rotation", "simclr", "byol", "simsiam", "dino"), 3)
 FRACTIONS, LABEL_EPOCHS = (1.0, 0.1, 0.05, 0.01), (15, 30, 60, 100)
+BETWEEN, BETWEEN_EPOCHS = (0.5, 0.25), (20, 25)  # more labels for random weights
+FINE_TUNED = ("jigsaw", "simclr", "moco", "supervised")  # beside random weights
 
 
 def get_config(part: str = DEFAULT) -> ConfigDict:
@@ -78,15 +80,18 @@ def _table() -> ConfigDict:
     config = _on_fashion_mnist()
     config.seeds = 3
     config.probes = ("knn", "linear")
-    config.label_fractions, config.label_epochs = FRACTIONS, LABEL_EPOCHS
+    config.label_fractions = (*FRACTIONS, *BETWEEN)
+    config.label_epochs = (*LABEL_EPOCHS, *BETWEEN_EPOCHS)
     config.settings.fast = ssljax.setting_config(learning_rate=3e-3, weight_decay=1e-5)
     config.settings.slow = ssljax.setting_config(learning_rate=1e-3, weight_decay=1e-5)
     for name in METHODS:
         config.pretexts[name] = _pretext(name)
         config.pretexts[name].optimizer.learning_rate *= CHOSEN.get(name, 1)
     config.pretexts.supervised = _pretext("classification")
-    for name in ("random", "jigsaw", "supervised"):
+    config.arms.random = ssljax.arm_config("random")
+    for name in FINE_TUNED:
         config.arms[name] = ssljax.arm_config(name)
+        config.arms[name].label_fractions = FRACTIONS
     return config
 
 
