@@ -9,12 +9,15 @@ the package. Features are probed, and the whole network is fine-tuned, with 1,00
 
     python -m ssljax.study --config=configs/methods.py:settings --workdir=runs/settings
     python -m ssljax.study --config=configs/methods.py:table --workdir=runs/table
+    python -m ssljax.study --config=configs/methods.py:suspects --workdir=runs/suspects
 
 These are for TFDS's `fashion_mnist` as ArrayRecord (docs/data.md). 42,000 images have no labels,
 15,000 have, settings are chosen on 3,000, and the 10,000 of `test` are for the table. `settings`
 trains each method with two learning rates for two epochs, and probes on the 3,000; what it chose is
 in `CHOSEN`. `table` trains each method for six epochs, with three seeds for some of them by
-`--only=METHOD --seed=N`. What came out is in docs/results.md.
+`--only=METHOD --seed=N`. `suspects` varies one thing at a time for the puzzle and for SimCLR: the
+puzzle's shortcuts, the depth of the network, the number of images (in as many steps), and the
+epochs; what it is compared with is in `table`. What came out is in docs/results.md.
 """
 
 import pathlib
@@ -39,12 +42,8 @@ FINE_TUNED = ("jigsaw", "simclr", "moco", "supervised")  # beside random weights
 
 
 def get_config(part: str = DEFAULT) -> ConfigDict:
-    """A study: `table`, `settings`, or methods separated by `+` on the embedded images."""
-    if part == "settings":
-        return _settings()
-    if part == "table":
-        return _table()
-    return _small(part.split("+"))
+    """A study: one of `STUDIES`, or methods separated by `+` on the embedded images."""
+    return STUDIES[part]() if part in STUDIES else _small(part.split("+"))
 
 
 def _small(methods: list[str]) -> ConfigDict:
@@ -85,14 +84,44 @@ def _table() -> ConfigDict:
     config.settings.fast = ssljax.setting_config(learning_rate=3e-3, weight_decay=1e-5)
     config.settings.slow = ssljax.setting_config(learning_rate=1e-3, weight_decay=1e-5)
     for name in METHODS:
-        config.pretexts[name] = _pretext(name)
-        config.pretexts[name].optimizer.learning_rate *= CHOSEN.get(name, 1)
+        config.pretexts[name] = _chosen(name)
     config.pretexts.supervised = _pretext("classification")
     config.arms.random = ssljax.arm_config("random")
     for name in FINE_TUNED:
         config.arms[name] = ssljax.arm_config(name)
         config.arms[name].label_fractions = FRACTIONS
     return config
+
+
+def _suspects() -> ConfigDict:
+    config = _on_fashion_mnist()
+    config.probes, config.label_fractions = ("knn", "linear"), (1.0, 0.01)
+    config.label_epochs = (15, 100)
+    config.arms.random = ssljax.arm_config("random")
+    runs = config.pretexts
+    runs["jigsaw shortcuts"] = _chosen("jigsaw")
+    runs["jigsaw shortcuts"].method.update(gap=0, normalize_tiles=False)
+    for method in ("jigsaw", "simclr"):
+        for model in ("alexnet", "resnet10"):
+            runs[f"{method} {model}"] = _chosen(method, model)
+        for percent in (10, 30):
+            run = runs[f"{method} {percent} percent"] = _chosen(method, epochs=600 // percent)
+            run.data.train_split = f"train[:{70 * percent // 100}%]"
+        for epochs in (3, 12):
+            runs[f"{method} {epochs} epochs"] = _chosen(method, epochs=epochs)
+    return config
+
+
+STUDIES = {"settings": _settings, "table": _table, "suspects": _suspects}
+
+
+def _chosen(method: str, model: str = "resnet18", epochs: int = EPOCHS) -> ConfigDict:
+    run = _pretext(method, model=model, epochs=epochs)
+    run.optimizer.learning_rate *= CHOSEN.get(method, 1)
+    # The schedule keeps its form in shorter and longer trainings.
+    run.schedule.every_epochs = max(1, run.schedule.every_epochs * epochs // EPOCHS)
+    run.schedule.warmup_epochs = epochs / EPOCHS
+    return run
 
 
 def _on_fashion_mnist() -> ConfigDict:
@@ -109,14 +138,17 @@ def _set_classification(config: ConfigDict, epochs: int) -> None:
     config.validate_every_epochs = 5
 
 
-def _pretext(method: str, data: str = "fashion_mnist", epochs: int = EPOCHS) -> ConfigDict:
-    """Training a ResNet-18 on images without labels, with the method's recipe."""
-    choice = f"method={method},model=resnet18,data={data}"
+def _pretext(
+    method: str, data: str = "fashion_mnist", model: str = "resnet18", epochs: int = EPOCHS
+) -> ConfigDict:
+    """Training a network on images without labels, with the method's recipe."""
+    choice = f"method={method},model={model},data={data}"
     config = config_files.load(f"{HERE}/pretrain.py:{choice}")
     if data == "fashion_mnist":
         config.data.train_split = "train[:70%]"
+    if data == "fashion_mnist" and model != "alexnet":
         config.model.stem, config.model.width = "strided", 0.25
-    if "gap" not in config.method:  # puzzles have sizes of their own
+    if "gap" not in config.method and model != "alexnet":  # both have sizes of their own
         config.data.image_size = 28
     config.batch_size = 256
     config.epochs = config.validate_every_epochs = epochs
