@@ -38,7 +38,9 @@ STEPPED = [  # a test takes one step of each
     "fashion_mnist.py", "fashion_mnist.py:few_labels", "large_batch.py:64", "large_batch.py:1024",
     "large_batch.py:1024_unscaled", "jigsaw_permutations.py", *PRETRAIN,
 ]  # fmt: skip
-CONFIGS = STEPPED + ["methods.py"] + [
+CONFIGS = STEPPED + [
+    "methods.py", "methods.py:settings", "methods.py:table", "methods.py:suspects",
+] + [
     f"evaluate.py:protocol={protocol},model=resnet18" for protocol in ("linear", "finetune")
 ] + [
     "evaluate.py:protocol=finetune,model=vit_small",
