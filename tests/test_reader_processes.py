@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -68,8 +69,10 @@ def assert_same(left, right):
 
 def children(process: int | str = "self") -> set[int]:
     """The reader processes among the children; libraries may have started others."""
-    tasks = pathlib.Path(f"/proc/{process}/task").glob("*/children")
-    found = {int(child) for task in tasks for child in task.read_text().split()}
+    found = set()
+    for thread in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            found |= {int(child) for child in thread.read_text().split()}
     return {child for child in found if is_reader(child)}
 
 
