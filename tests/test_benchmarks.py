@@ -41,6 +41,18 @@ def test_a_masked_step_is_measured():
     assert "| mae | 1.00 (1.00–1.00) |" in table
 
 
+@pytest.mark.skipif(not TORCH, reason="needs PyTorch")
+def test_the_slides_puzzle_is_trained_in_pytorch(tmp_path):
+    table = run(
+        "benchmarks.slides_puzzle", "--dataset=fashion_mnist_10k", "--train_split=images[:60%]",
+        "--test_split=images[80%:]", "--images=128", "--test_images=64", "--epochs=1",
+        "--width=0.05", "--only=slides,lecun,gap", f"--json={tmp_path / 'results.json'}",
+    )  # fmt: skip
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert all(0.6 < results[name][0]["error"] < 1.2 for name in ("slides", "lecun", "gap"))
+    assert "| lecun |" in table
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("skimage"), reason="needs the extra `benchmarks`")
 def test_the_input_pipelines_read_every_photograph(tmp_path):
     table = run(
