@@ -41,6 +41,15 @@ def test_a_masked_step_is_measured():
     assert "| mae | 1.00 (1.00–1.00) |" in table
 
 
+def test_the_loop_is_compared_with_its_step(tmp_path):
+    table = run(
+        "benchmarks.loop", "--method=jigsaw", "--model=alexnet", "--width=0.03", "--steps=4",
+        "--batch=16", "--rounds=1", f"--folder={tmp_path}",
+    )  # fmt: skip
+    assert "| loop | 1.00 (1.00–1.00) |" in table
+    assert "| step |" in table
+
+
 @pytest.mark.skipif(not TORCH, reason="needs PyTorch")
 def test_the_slides_puzzle_is_trained_in_pytorch(tmp_path):
     table = run(
