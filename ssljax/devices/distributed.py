@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from ssljax.settings.command_line import clean_up_at_signals
-from ssljax.settings.errors import InputError, TrainingFailed
+from ssljax.settings.errors import InputError, TrainingFailed, first_line
 from ssljax.settings.messages import say
 
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -51,8 +51,9 @@ def join() -> None:
             shutdown_timeout_seconds=_HEARTBEAT,
         )
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TrainingFailed(f"not all processes of the run connected: {reason}") from error
+        raise TrainingFailed(
+            f"not all processes of the run connected: {first_line(error)}"
+        ) from error
     clean_up_at_signals()  # the others are told, and do not wait
 
 

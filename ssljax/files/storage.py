@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import InputError, first_line
 
 # pathlib turns gs://BUCKET into gs:/BUCKET.
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*):/+(.*)", re.DOTALL)
@@ -63,7 +63,7 @@ def path(name: str | os.PathLike[str], setting: str) -> pathlib.Path:
         raise InputError(f"{setting}: there is no bucket gs://{place.partition('/')[0]}") from error
     except Exception as error:  # gcsfs passes on the exceptions of four libraries
         raise InputError(
-            f"{setting}: gs://{place} cannot be reached: {_first_line(error)}"
+            f"{setting}: gs://{place} cannot be reached: {first_line(error)}"
         ) from error
     from etils import epath
 
@@ -112,7 +112,7 @@ def write(file: pathlib.Path, data: bytes) -> None:
         try:
             file.write_bytes(data)
         except Exception as error:
-            raise OSError(errno.EIO, _first_line(error), str(file)) from error
+            raise OSError(errno.EIO, first_line(error), str(file)) from error
         return
     scratch = file.with_name(file.name + ".tmp")
     scratch.unlink(missing_ok=True)
@@ -146,7 +146,3 @@ def move_folder(source: pathlib.Path, target: pathlib.Path) -> None:
     target.parent.mkdir(exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     source.rename(target)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -20,7 +20,7 @@ from ssljax.roofline.loops import unknown_trip_counts
 from ssljax.roofline.traffic import memory_bytes
 from ssljax.runs.config import check_train_config, complete
 from ssljax.runs.run import Run, make_run, open_class_names
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import InputError, first_line
 from ssljax.training.run_step import make_run_step
 
 _STEPS_PER_EPOCH = 1000  # a constant in the program that does not affect its cost
@@ -93,7 +93,7 @@ def compile_step(
             raise
         raise InputError(
             f"batch_size: {images} examples per device on {len(devices)} devices do not fit into "
-            "the memory: " + str(error).splitlines()[0]
+            "the memory: " + first_line(error)
         ) from error
     seconds = time.perf_counter() - start
 

@@ -30,7 +30,7 @@ from ssljax.runs.saved_checkpoints import (
     SavedCheckpoints,
     leaves,
 )
-from ssljax.settings.errors import ProcessLost, TrainingFailed
+from ssljax.settings.errors import ProcessLost, TrainingFailed, first_line
 from ssljax.settings.messages import say
 
 __all__ = ["BEST", "LATEST", "Checkpoints"]
@@ -185,7 +185,7 @@ class Checkpoints(SavedCheckpoints):
                 )
             except (ValueError, TypeError, AttributeError, KeyError) as error:
                 raise DamagedCheckpoint(
-                    f"a checkpoint in {folder} is damaged: {_first_line(error)}; "
+                    f"a checkpoint in {folder} is damaged: {first_line(error)}; "
                     "move it out of there"
                 ) from error
         return self._managers[kind]
@@ -193,13 +193,13 @@ class Checkpoints(SavedCheckpoints):
     def process_lost(self, error: Exception) -> ProcessLost:
         """The error for a process that has ended, from the error that JAX raised about it."""
         return ProcessLost(
-            f"another process of the run has ended ({_first_line(error)}); {self.last_good()}"
+            f"another process of the run has ended ({first_line(error)}); {self.last_good()}"
         )
 
     def _failure(self, kind: str, error: Exception) -> TrainingFailed:
         if processes.lost(error):
             return self.process_lost(error)
-        why = re.sub(r"/proc/self/fd/\d+", str(self._folder / kind), _first_line(error))
+        why = re.sub(r"/proc/self/fd/\d+", str(self._folder / kind), first_line(error))
         return TrainingFailed(
             f"cannot write a checkpoint to {self._folder / kind}: {why}; " + self.last_good()
         )
@@ -220,7 +220,3 @@ def _one_copy(leaf: Any) -> Any:
     if isinstance(leaf, jax.Array) and leaf.is_fully_addressable and leaf.is_fully_replicated:
         return leaf.addressable_data(0)
     return leaf
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

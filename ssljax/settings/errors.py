@@ -58,6 +58,11 @@ class Interrupted(Ending):
         self.exit_code = 128 + signal_number  # the shell's convention
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, at most 300 characters; without text, its class."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name: the most similar known name, or all known names."""
     import difflib

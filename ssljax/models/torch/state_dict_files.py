@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import InputError, first_line
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
@@ -135,7 +135,7 @@ def _reading(path: pathlib.Path) -> Iterator[None]:
     except ImportError as error:
         raise _not_installed(path, error) from error
     except Exception as error:  # on damaged files both readers raise many kinds of errors
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         if said.startswith("Weights only load failed"):  # it goes on with unsafe advice
             said = (
                 "it holds other objects than tensors, which could run code, or is damaged; "
