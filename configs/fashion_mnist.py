@@ -5,7 +5,7 @@
 Needs TFDS's `fashion_mnist` as ArrayRecord (docs/data.md). 42,000 images without labels for the
 pretext tasks, 15,000 with labels, 3,000 for validation, the 10,000 of `test` for the table. AlexNet
 at a quarter of its width on images of 108 pixels. Takes a good two hours on two cores; what came
-out, and how to use both cores, is in docs/results.md. A part of it by its name:
+out, and how to use both cores, is in docs/results_alexnet.md. A part of it by its name:
 
     python -m ssljax.study --config=configs/fashion_mnist.py:few_labels --workdir=runs/few_labels
     python -m ssljax.train --config=configs/fashion_mnist.py:slides_3x3 --workdir=runs/slides_3x3

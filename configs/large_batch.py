@@ -6,7 +6,7 @@
     done
 
 7,000 images to train on, 1,000 for validation, 2,000 to test; AlexNet at an eighth of its width.
-What came out, and the commands for the full data set, are in docs/results.md.
+What came out, and the commands for the full data set, are in docs/results_small.md.
 """
 
 from ml_collections import ConfigDict

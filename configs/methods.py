@@ -10,6 +10,8 @@ the package. Features are probed, and the whole network is fine-tuned, with 1,00
     python -m ssljax.study --config=configs/methods.py:settings --workdir=runs/settings
     python -m ssljax.study --config=configs/methods.py:table --workdir=runs/table
     python -m ssljax.study --config=configs/methods.py:suspects --workdir=runs/suspects
+    python -m ssljax.study --config=configs/methods.py:alexnet --workdir=runs/alexnet
+    python -m ssljax.study --config=configs/methods.py:vit --workdir=runs/vit
 
 These are for TFDS's `fashion_mnist` as ArrayRecord (docs/data.md). 42,000 images have no labels,
 15,000 have, settings are chosen on 3,000, and the 10,000 of `test` are for the table. `settings`
@@ -17,8 +19,9 @@ trains each method with two learning rates for two epochs, and probes on the 3,0
 in `CHOSEN`. `table` trains each method for six epochs, with three seeds for some of them by
 `--only=METHOD --seed=N`, and the best one also for 24. `suspects` varies one thing at a time for
 the puzzle and for SimCLR: the puzzle's shortcuts, the depth of the network, the number of images
-(in as many steps), and the epochs; what it is compared with is in `table`. What came out is in
-docs/results.md.
+(in as many steps), and the epochs; what it is compared with is in `table`. `alexnet` trains the
+puzzles with AlexNet, and `vit` methods with a small vision transformer for three epochs; each has
+its own random weights beside it. What came out is in docs/results.md.
 """
 
 import pathlib
@@ -37,6 +40,14 @@ METHODS = (
 )  # fmt: skip
 FACTORS = (1, 3)  # of the recipe's learning rate
 CHOSEN = dict.fromkeys(("relative_patch", "rotation", "simclr", "byol", "simsiam", "dino"), 3)
+PUZZLES = ("jigsaw", "jigsaw_permutations", "relative_patch")
+FOR_VITS: dict[str, dict[str, float]] = {  # with heads that fit a small network
+    "mae": {"decoder_embed_dim": 64, "decoder_depth": 2},
+    "moco": {"hidden": 512},
+    "dino": {"prototypes": 1024, "momentum": 0.99},
+    "ibot": {"prototypes": 1024, "momentum": 0.99},
+    "ijepa": {},
+}
 FRACTIONS, LABEL_EPOCHS = (1.0, 0.1, 0.05, 0.01), (15, 30, 60, 100)
 BETWEEN, BETWEEN_EPOCHS = (0.5, 0.25), (20, 25)  # more labels for random weights
 BEST, LONGER = "vicreg", 24  # the best of them by its probes, and more epochs for it
@@ -115,7 +126,33 @@ def _suspects() -> ConfigDict:
     return config
 
 
-STUDIES = {"settings": _settings, "table": _table, "suspects": _suspects}
+def _alexnet() -> ConfigDict:
+    config = _on_fashion_mnist("alexnet")
+    config.probes, config.label_fractions = ("knn", "linear"), FRACTIONS
+    config.label_epochs = LABEL_EPOCHS
+    config.arms.random = ssljax.arm_config("random")
+    for name in PUZZLES:
+        config.pretexts[name] = _chosen(name, "alexnet")
+    return config
+
+
+def _vit() -> ConfigDict:
+    config = _on_fashion_mnist("vit_tiny")
+    config.probes, config.label_fractions = ("knn", "linear"), FRACTIONS
+    config.label_epochs = LABEL_EPOCHS
+    config.arms.random = ssljax.arm_config("random")
+    for name, options in FOR_VITS.items():
+        run = config.pretexts[name] = _pretext(name, model="vit_tiny", epochs=3)
+        run.method.update(options)
+        run.batch_size, run.optimizer.learning_rate = 128, 1e-3
+        run.model.patch = 4 if name == "mae" else 7
+        run.model.drop_path = 0.0
+    return config
+
+
+STUDIES = {
+    "settings": _settings, "table": _table, "suspects": _suspects, "alexnet": _alexnet, "vit": _vit,
+}  # fmt: skip
 
 
 def _chosen(method: str, model: str = "resnet18", epochs: int = EPOCHS) -> ConfigDict:
@@ -127,9 +164,9 @@ def _chosen(method: str, model: str = "resnet18", epochs: int = EPOCHS) -> Confi
     return run
 
 
-def _on_fashion_mnist() -> ConfigDict:
+def _on_fashion_mnist(model: str = "resnet18") -> ConfigDict:
     config = ssljax.study_config()
-    config.classification = _pretext("classification")
+    config.classification = _pretext("classification", model=model)
     config.classification.data.train_split = "train[70%:95%]"
     _set_classification(config.classification, epochs=LABEL_EPOCHS[0])
     return config
@@ -149,7 +186,9 @@ def _pretext(
     config = config_files.load(f"{HERE}/pretrain.py:{choice}")
     if data == "fashion_mnist":
         config.data.train_split = "train[:70%]"
-    if data == "fashion_mnist" and model != "alexnet":
+    if model == "vit_tiny":
+        config.model.width, config.model.depth, config.model.heads = 0.5, 6, 3
+    elif data == "fashion_mnist" and model != "alexnet":
         config.model.stem, config.model.width = "strided", 0.25
     if "gap" not in config.method and model != "alexnet":  # both have sizes of their own
         config.data.image_size = 28
