@@ -127,20 +127,14 @@ def _suspects() -> ConfigDict:
 
 
 def _alexnet() -> ConfigDict:
-    config = _on_fashion_mnist("alexnet")
-    config.probes, config.label_fractions = ("knn", "linear"), FRACTIONS
-    config.label_epochs = LABEL_EPOCHS
-    config.arms.random = ssljax.arm_config("random")
+    config = _beside_random_weights("alexnet")
     for name in PUZZLES:
         config.pretexts[name] = _chosen(name, "alexnet")
     return config
 
 
 def _vit() -> ConfigDict:
-    config = _on_fashion_mnist("vit_tiny")
-    config.probes, config.label_fractions = ("knn", "linear"), FRACTIONS
-    config.label_epochs = LABEL_EPOCHS
-    config.arms.random = ssljax.arm_config("random")
+    config = _beside_random_weights("vit_tiny")
     for name, options in FOR_VITS.items():
         run = config.pretexts[name] = _pretext(name, model="vit_tiny", epochs=3)
         run.method.update(options)
@@ -153,6 +147,14 @@ def _vit() -> ConfigDict:
 STUDIES = {
     "settings": _settings, "table": _table, "suspects": _suspects, "alexnet": _alexnet, "vit": _vit,
 }  # fmt: skip
+
+
+def _beside_random_weights(model: str) -> ConfigDict:
+    config = _on_fashion_mnist(model)
+    config.probes, config.label_fractions = ("knn", "linear"), FRACTIONS
+    config.label_epochs = LABEL_EPOCHS
+    config.arms.random = ssljax.arm_config("random")
+    return config
 
 
 def _chosen(method: str, model: str = "resnet18", epochs: int = EPOCHS) -> ConfigDict:
