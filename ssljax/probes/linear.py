@@ -53,8 +53,9 @@ def make_fit(
     """Copies examples to a device, and returns a function that fits a classifier to them.
 
     It minimises the mean cross-entropy + `l2` · the sum of squared weights, until no entry of the
-    gradient is larger than `TOLERANCE`, but for at most 1,000 iterations. Biases are not
-    regularised. scikit-learn's `LogisticRegression` has the same minimum with C = 1 / (2 · l2 · N).
+    gradient is larger than `TOLERANCE` or rounding hides that the loss falls, but for at most 1,000
+    iterations. Biases are not regularised. scikit-learn's `LogisticRegression` has the same minimum
+    with C = 1 / (2 · l2 · N).
 
     Source: L-BFGS is SciPy's (Zhu, Byrd, Lu and Nocedal, 1997, "Algorithm 778: L-BFGS-B").
 
@@ -76,9 +77,14 @@ def make_fit(
 
     def fit(l2: float, start: Regression | None = None) -> Regression:
         def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            loss, (of_weights, of_biases) = _loss_and_gradient(
-                *split(flat), columns, classes_of, l2
+            weights, biases = split(flat)
+            losses, (of_weights, of_biases) = _losses_and_gradient(
+                weights, biases, columns, classes_of, l2
             )
+            # In float64. Near the minimum, a step changes the loss by less than float32 shows, and
+            # the search would end too early.
+            loss = np.asarray(losses).mean(dtype=np.float64)
+            loss += l2 * np.square(weights, dtype=np.float64).sum()
             both = np.concatenate([np.asarray(of_weights).ravel(), np.asarray(of_biases)])
             return float(loss), both.astype(np.float64)
 
@@ -99,17 +105,18 @@ def make_fit(
 
 
 @jax.jit
-def _loss_and_gradient(
+def _losses_and_gradient(
     weights: jax.Array, biases: jax.Array, columns: jax.Array, labels: jax.Array, l2: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Of features float32[D, N] and labels int32[N]."""
+    """Of features float32[D, N] and labels int32[N]: float32[N], and the objective's gradient."""
 
-    def loss(weights: jax.Array, biases: jax.Array) -> jax.Array:
+    def loss(weights: jax.Array, biases: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits = jnp.matmul(weights.T, columns, precision="highest") + biases[:, None]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels, axis=0)
-        return jnp.mean(losses) + l2 * jnp.sum(weights**2)
+        return jnp.mean(losses) + l2 * jnp.sum(weights**2), losses
 
-    return jax.value_and_grad(loss, argnums=(0, 1))(weights, biases)
+    gradient, losses = jax.grad(loss, argnums=(0, 1), has_aux=True)(weights, biases)
+    return losses, gradient
 
 
 def probe(
