@@ -79,3 +79,13 @@ def test_probes_are_compared_with_scikit_learns():
     table = run("benchmarks.probes", "--images=500", "--rounds=1")
     assert "| linear | 1.00 (1.00–1.00) |" in table
     assert "| sklearn_knn |" in table
+
+
+def test_bounds_of_methods_divide_the_cost_by_the_data_sheets(tmp_path):
+    path = tmp_path / "bounds.json"
+    step = {"images": 128, "flops": 197e12, "memory_bytes": 819e7}  # a second of a v5e's arithmetic
+    path.write_text(json.dumps({"mae vit_base 128": {"step": step}}))
+    table = run("benchmarks.method_bounds", "--only=mae", "--decoded=100", f"--json={path}")
+    row = table.splitlines()[-1]
+    assert "| 128 | 1539.1 | 64 | 128, arithmetic | 596, arithmetic | 643, arithmetic |" in row
+    assert row.endswith("| 1.3 | 6.0 | 6.4 |")
