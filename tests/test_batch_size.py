@@ -48,6 +48,7 @@ def test_micro_batches_need_a_larger_multiple(make_config):
     assert len(training_records(open_run(resolve(config)))) == 45
 
 
+@pytest.mark.seconds
 def test_repeated_images_are_said_and_do_not_count(config, tmp_path, capsys):
     config.batch_size = 48
     train(config, tmp_path / "run")

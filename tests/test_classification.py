@@ -101,6 +101,7 @@ def with_views(make_config):
     return config
 
 
+@pytest.mark.seconds
 def test_views_are_made_when_training_and_squares_when_evaluating(with_views, tmp_path):
     run = train(with_views, tmp_path / "run")
     method, size = run.method, run.config.data.image_size
@@ -127,6 +128,7 @@ def test_views_are_made_when_training_and_squares_when_evaluating(with_views, tm
     assert np.mean(right) == pytest.approx(result["metrics"]["top1"], abs=1.5 / len(records))
 
 
+@pytest.mark.seconds
 def test_a_frozen_backbone_has_no_dropout(make_config):
     config = make_config("classification").copy_and_resolve_references().unlock()
     pixels = RNG.normal(size=(4, 64, 64, 3)).astype(np.float32)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from PIL import Image
 from ssljax.evaluate import save
 from ssljax.report import confusion_matrix, curves
 from ssljax.report.curves import Curve
+from ssljax.runs.folder import open_run_folder
 from ssljax.settings.errors import InputError
 
 pytestmark = pytest.mark.quick
@@ -40,13 +40,13 @@ def result(classes, names=None):
 
 
 @pytest.fixture
-def run(classification_run, tmp_path):
-    """A run folder without results."""
-    shutil.copy(classification_run / "config.json", tmp_path)
+def run(make_config, tmp_path):
+    """A run folder without checkpoints and results."""
+    open_run_folder(tmp_path, make_config("classification"))
     return tmp_path
 
 
-@pytest.mark.parametrize("classes", [2, 50, 365, 1000])
+@pytest.mark.parametrize("classes", [2, 50, 365, pytest.param(1000, marks=pytest.mark.seconds)])
 def test_the_image_is_bounded_whatever_the_number_of_classes(run, classes):
     save(result(classes), run)
     with Image.open(run / "evaluation/test-step-7.png") as image:

@@ -52,6 +52,7 @@ def configs(make_config, two_sets):
     return make
 
 
+@pytest.mark.seconds
 def test_many_copies_are_refused_and_a_few_are_said(configs, capsys):
     first = configs("first")
     check_apart(first, configs("second"))
@@ -75,6 +76,7 @@ def test_what_is_not_compared_is_said(make_config, monkeypatch, tmp_path, shared
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.seconds
 def test_a_run_that_starts_from_such_weights_is_refused(configs, tmp_path):
     train(configs("first"), tmp_path / "pretext")
     config = configs("third")
@@ -91,6 +93,7 @@ def test_splits_of_one_data_set_that_overlap_are_refused(make_config):
         check_apart(config, other)
 
 
+@pytest.mark.seconds
 def test_digests_are_the_same_for_images_that_tfds_has_prepared(shared_tfds, data_dir):
     embedded = open_records("fashion_mnist_10k", "images", data_dir).digests()
     published = open_records("fashion_mnist", "test", shared_tfds, write=False).digests()

@@ -106,6 +106,7 @@ def test_a_cache_changes_nothing_on_unusual_samplings(tmp_path):
             jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("decoding", ["exact", "fast"])
 def test_a_loaded_run_decodes_as_it_was_trained(classification_run, tmp_path, decoding):
     run = tmp_path / "run"

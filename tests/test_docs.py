@@ -17,6 +17,7 @@ from tests.test_house import tracked
 pytestmark = pytest.mark.quick
 
 
+@pytest.mark.seconds
 def test_the_method_that_the_docs_add_can_be_trained(make_config, tmp_path, monkeypatch):
     text = (REPOSITORY / "docs/methods.md").read_text()
     code = re.search(r"`ssljax/methods/(\w+).py`:\n\n```python\n(.*?)```", text, re.DOTALL)

@@ -69,7 +69,6 @@ def test_block_masks_are_distributed_as_lightlys(side, ratio):
     assert np.abs(apart).max() < 4.5 * np.sqrt(2 * 0.25 / count)
 
 
-@pytest.mark.quick
 def test_some_views_have_masked_patches_and_a_records_are_its_own():
     method = method_of(views="ibot_small", mask_probability=0.4)
     masks = masks_of(method, np.arange(400))

@@ -93,7 +93,6 @@ def test_no_block_is_larger_than_the_largest(side):
         assert sizes.max() <= largest_block(side, scales, ratios)
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("side", [7, 14])
 def test_contexts_and_targets_have_no_patch_in_common_and_cover_the_image(side):
     count, method = 2000, method_of(side)

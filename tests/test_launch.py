@@ -282,6 +282,7 @@ done
 """
 
 
+@pytest.mark.seconds
 def test_tpu_vm_hands_the_flags_to_every_host_and_gathers_the_logs(start, tmp_path):
     (tmp_path / "gcloud").write_text(GCLOUD)
     (tmp_path / "gcloud").chmod(0o755)

@@ -46,7 +46,6 @@ def inputs_of(method, records, epoch=0, train=True):
     return method.inputs(batch, keys, train)
 
 
-@pytest.mark.quick
 def test_masks_are_each_images_own_and_equally_likely_everywhere():
     method = method_of()
     assert (method.patches, method.kept) == (64, 16)
@@ -66,7 +65,6 @@ def test_masks_are_each_images_own_and_equally_likely_everywhere():
     assert (other != again).any(axis=1).all()
 
 
-@pytest.mark.quick
 def test_places_invert_the_order():
     method = method_of()
     order = inputs_of(method, np.arange(5), train=False)["order"]

@@ -149,8 +149,14 @@ def on_one_device(function):
     )
 
 
-@pytest.mark.quick
-@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].couples_examples])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=[pytest.mark.quick] * (name == "jigsaw"))
+        for name in METHODS
+        if not METHODS[name].couples_examples
+    ],
+)
 def test_masked_examples_change_neither_loss_nor_gradient(small, method):
     """With given statistics: those of the batch come from all of its examples."""
     run, batch = one_batch(small(method))

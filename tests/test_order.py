@@ -23,6 +23,7 @@ def records_of(order, epoch):
     return [int(record) for step in own for record in step.records]
 
 
+@pytest.mark.seconds
 @given(shapes, st.integers(1, 3), st.booleans(), st.integers(0, 9))
 def test_every_epoch_holds_every_record_once_then_its_first_ones_again(
     shape, epochs, shuffle, seed
@@ -43,6 +44,7 @@ def test_every_epoch_holds_every_record_once_then_its_first_ones_again(
             assert records[:num_records] == list(range(num_records))
 
 
+@pytest.mark.seconds
 @given(shapes, st.integers(0, 9))
 @hypothesis.settings(max_examples=20)
 def test_processes_share_the_same_global_batches(shape, seed):

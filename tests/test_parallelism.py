@@ -17,6 +17,7 @@ from ssljax.settings.errors import InputError
 pytestmark = pytest.mark.quick
 
 
+@pytest.mark.seconds
 def test_gradient_accumulation_takes_less_memory():
     config, needed = puzzle_task.config(64, 0.0625), []
     for config.gradient_accumulation_steps in (1, 4):

@@ -206,6 +206,7 @@ def test_links_and_names_that_leave_the_source_are_refused(tmp_path):
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("spelling", ["split folders", "parquet with bytes", "tar with cls"])
 def test_a_killed_preparation_leaves_nothing_that_is_taken_for_whole(tmp_path, spelling):
     write = sources.SOURCES[spelling][0]
@@ -295,6 +296,7 @@ def test_preparing_again_needs_the_same_request(tmp_path, capsys):
         prepare(str(source), data_dir=str(tmp_path / "d"), max_side=8)
 
 
+@pytest.mark.seconds
 def test_the_next_command_trains(tmp_path):
     source = sources.class_folders(tmp_path / "s", sources.make_images(("train",), each=30))
     prepared = prepare(str(source), "flowers", str(tmp_path / "d"))

@@ -19,7 +19,6 @@ def test_a_step_is_the_same(make_config, method):
     assert_same(run_sgd(config, "jit", 1), expected)
 
 
-@pytest.mark.quick
 def test_a_vision_transformer_keeps_little_for_the_backward_pass(make_config):
     """From two batch sizes: the gradients need as much memory in both."""
     config = make_config("classification").copy_and_resolve_references().unlock()

@@ -52,6 +52,7 @@ def evaluate_in(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedPr
     )  # fmt: skip
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("place", ["another feature", "the image", "all of them", "the builder"])
 def test_a_class_that_a_data_set_names_is_not_imported(strangers_run, place):
     mark = strangers_run / "code_was_run"
@@ -86,6 +87,7 @@ def test_no_builder_is_imported_for_a_data_set_that_tfds_knows(shared_tfds):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.seconds
 def test_evaluating_writes_nothing_where_the_config_says(strangers_run, tmp_path, monkeypatch):
     for labels in strangers_run.glob("data/**/*.npy"):
         labels.unlink()
@@ -98,6 +100,7 @@ def test_evaluating_writes_nothing_where_the_config_says(strangers_run, tmp_path
     assert not (tmp_path / "own").exists()
 
 
+@pytest.mark.seconds
 def test_the_embedded_data_set_is_prepared_in_the_users_own_folder(
     strangers_run, tmp_path, monkeypatch
 ):
