@@ -15,7 +15,8 @@ from benchmarks import contenders
 SIZE, TILES = 225, 9
 
 
-def _files(folder: str, images: int) -> list[str]:
+def photographs(folder: str, images: int) -> list[str]:
+    """The files of the generated photographs."""
     root = pathlib.Path(folder, f"photographs-{images}", "Img")
     return sorted(map(str, root.rglob("*.jpg")))
 
@@ -40,7 +41,7 @@ def _tf_data(
     path = f"{folder}/photographs-{images}.tfrecord"
     if not os.path.exists(path):
         with tf.io.TFRecordWriter(path) as writer:
-            for file in _files(folder, images):
+            for file in photographs(folder, images):
                 writer.write(pathlib.Path(file).read_bytes())
     jpeg = {"channels": 3, "dct_method": "INTEGER_FAST", "fancy_upscaling": False}
 
@@ -74,7 +75,7 @@ def dataloader(folder: str, images: int, threads: int, batch: int) -> contenders
 
     class Photographs(torch.utils.data.Dataset):
         def __init__(self) -> None:
-            self.files = _files(folder, images)
+            self.files = photographs(folder, images)
 
         def __len__(self) -> int:
             return len(self.files)
@@ -113,7 +114,7 @@ def _ffcv(mode: str, folder: str, images: int, threads: int, batch: int) -> cont
 
     path = f"{folder}/photographs-{images}-{mode}.beton"
     if not os.path.exists(path):
-        files = _files(folder, images)
+        files = photographs(folder, images)
 
         class Photographs:
             def __len__(self) -> int:
@@ -145,7 +146,7 @@ def dali(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
     @pipeline_def(batch_size=batch, num_threads=threads, device_id=None)
     def pipeline() -> Any:
         data, _ = fn.readers.file(
-            files=_files(folder, images), random_shuffle=True, name="reader", initial_fill=1024
+            files=photographs(folder, images), random_shuffle=True, name="reader", initial_fill=1024
         )
         shape = fn.peek_image_shape(data, dtype=types.INT32)
         height, width = shape[0], shape[1]
@@ -178,7 +179,7 @@ def bare(folder: str, images: int, threads: int, batch: int) -> contenders.Work:
     """A plain loop that only decodes, crops and resizes, in one process per core."""
     del batch
     pool = multiprocessing.get_context("spawn").Pool(
-        threads, _load, ([_files(folder, images)[part::threads] for part in range(threads)],)
+        threads, _load, ([photographs(folder, images)[part::threads] for part in range(threads)],)
     )
     return lambda: sum(pool.map(_loop, range(threads), chunksize=1))
 

@@ -19,6 +19,7 @@ import functools
 import importlib.util
 import multiprocessing
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,11 @@ def _canvases(side: int, count: int) -> np.ndarray:
     return found
 
 
-def _ssljax(side: int, devices: int, batch: int) -> contenders.Work:
+def view_step(side: int, devices: int) -> tuple[Callable[..., Any], Any]:
+    """The step that makes two views of canvases, and the sharding of its arrays.
+
+    The step takes uint8[B, side, side, 3], int32[B, 2] sizes, int32[B] records and the epoch.
+    """
     from ssljax.devices import cpu
 
     cpu.split(devices)
@@ -113,11 +118,16 @@ def _ssljax(side: int, devices: int, batch: int) -> contenders.Work:
             check_vma=False,
         )
     )
+    return step, NamedSharding(mesh, spec)
+
+
+def _ssljax(side: int, devices: int, batch: int) -> contenders.Work:
+    step, sharding = view_step(side, devices)
+    import jax
+
     canvases = _canvases(CANVAS[side], batch)
     sizes = np.full((batch, 2), CANVAS[side], np.int32)
-    arrays = jax.device_put(
-        (canvases, sizes, np.arange(batch, dtype=np.int32)), NamedSharding(mesh, spec)
-    )
+    arrays = jax.device_put((canvases, sizes, np.arange(batch, dtype=np.int32)), sharding)
     epoch = 0
 
     def work() -> int:
@@ -169,11 +179,11 @@ def _input(side: int, *, folder: str, images: int, threads: int, batch: int) -> 
     run = input_pipeline.jigsaw_run(folder, images)
     records = run.records(input_pipeline.SPLIT)
     source = ImageSource(records, side or run.method.image_size, "fast", whole=bool(side))
-    draw = _nothing if side else run.method.draw
+    draw = no_draws if side else run.method.draw
     return input_pipeline.epochs(source, draw, threads=threads, batch=batch, workers=threads)
 
 
-def _nothing(rng: np.random.Generator) -> dict[str, np.ndarray]:
+def no_draws(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The draws of a method that makes views: there are none on the host."""
     return {}
 

@@ -74,6 +74,19 @@ def test_the_input_pipelines_read_every_photograph(tmp_path):
     assert "| batch |" in pieces
 
 
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("skimage") and importlib.util.find_spec("lightly")),
+    reason="needs the extras `benchmarks` and `reference`",
+)
+def test_photographs_become_views(tmp_path):
+    table = run(
+        "benchmarks.photograph_views", "--images=60", "--rounds=1", f"--folder={tmp_path}",
+        "--only=ssljax_small,lightly_small",
+    )  # fmt: skip
+    assert "| ssljax_small | 1.00 (1.00–1.00) |" in table
+    assert "| lightly_small |" in table
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("sklearn"), reason="needs the extra `reference`")
 def test_probes_are_compared_with_scikit_learns():
     table = run("benchmarks.probes", "--images=500", "--rounds=1")
