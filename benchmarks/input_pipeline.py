@@ -12,6 +12,7 @@ antialiasing.
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import contenders
@@ -27,7 +28,7 @@ from benchmarks.other_pipelines import (  # noqa: F401  contenders of this modul
 
 if TYPE_CHECKING:
     from ssljax.data.image_source import ImageSource
-    from ssljax.data.read_batch import Draw
+    from ssljax.data.read_batch import Draw, HostBatch
     from ssljax.runs.run import Run
 
 SPLIT = "train+validation+test"
@@ -117,28 +118,35 @@ def epochs(
     images: ImageSource, draw: Draw, *, threads: int, batch: int, workers: int = 0
 ) -> contenders.Work:
     """Reads images as training does. Each turn is an epoch."""
-    from ssljax.data import pipeline
-
     epoch = 0
 
     def work() -> int:
         nonlocal epoch
-        batches = pipeline.batches(
-            images,
-            draw,
-            batch_size=batch,
-            epochs=epoch + 1,
-            seed=0,
-            train=True,
-            random_crop=True,
-            threads=threads,
-            workers=workers,
-            start_step=epoch * -(-len(images) // batch),
-        )
+        batches = read_epoch(images, draw, epoch, threads=threads, batch=batch, workers=workers)
         epoch += 1
         return sum(int(step["mask"].sum()) for step in batches)
 
     return work
+
+
+def read_epoch(
+    images: ImageSource, draw: Draw, epoch: int, *, threads: int, batch: int, workers: int = 0
+) -> Iterator[HostBatch]:
+    """The batches of an epoch, from 0, as training reads them."""
+    from ssljax.data import pipeline
+
+    return pipeline.batches(
+        images,
+        draw,
+        batch_size=batch,
+        epochs=epoch + 1,
+        seed=0,
+        train=True,
+        random_crop=True,
+        threads=threads,
+        workers=workers,
+        start_step=epoch * -(-len(images) // batch),
+    )
 
 
 def jigsaw_run(folder: str, images: int) -> Run:

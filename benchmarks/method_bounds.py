@@ -8,7 +8,7 @@ Results in the JSON file are reused.
 
 The program is compiled for v5e. The bounds of v6e and H100 divide what it computes and moves by
 their data sheets; another compiler makes another program, so these are estimates. The last columns
-compare the bounds with what the chip's part of the host decodes.
+are the cores that decode that many photographs.
 """
 
 from __future__ import annotations

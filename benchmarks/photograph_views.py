@@ -58,17 +58,8 @@ def _ssljax(side: int, *, folder: str, images: int, threads: int, batch: int) ->
 
     def work() -> int:
         nonlocal epoch
-        batches = pipeline.batches(
-            source,
-            no_draws,
-            batch_size=batch,
-            epochs=epoch + 1,
-            seed=0,
-            train=True,
-            random_crop=True,
-            threads=threads,
-            workers=threads,
-            start_step=epoch * -(-len(source) // batch),
+        batches = input_pipeline.read_epoch(
+            source, no_draws, epoch, threads=threads, batch=batch, workers=threads
         )
         for arrays in pipeline.DevicePrefetch(batches, put):
             jax.block_until_ready(step(*arrays, np.int32(epoch)))
