@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,6 @@ from ssljax.settings.messages import show
 
 if TYPE_CHECKING:
     from ssljax.runs.trained_model import TrainedModel
-
-_LONGEST_NAME = 150  # bytes of a split in the name of a file, which may have 255
 
 
 def evaluate(
@@ -138,7 +135,9 @@ def _check_complete(model: TrainedModel) -> None:
 
 
 def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
-    """Writes a JSON file (see `result_path`), and the confusion matrix next to it as an image.
+    """Writes a JSON file, and the confusion matrix next to it as an image.
+
+    Its place is that of `ssljax.runs.saved_evaluations.path`.
 
     Raises:
       InputError: the run folder cannot be written.
@@ -146,10 +145,13 @@ def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
     import numpy as np
 
     from ssljax.report import confusion_matrix
+    from ssljax.runs import saved_evaluations
     from ssljax.runs.folder import read_config
 
     own = read_config(workdir).data.dataset == result["dataset"]
-    path = result_path(workdir, result["split"], result["step"], "" if own else result["dataset"])
+    path = saved_evaluations.path(
+        workdir, result["split"], result["step"], "" if own else result["dataset"]
+    )
     if os.path.islink(path.parent):  # a path in a bucket has no is_symlink
         raise InputError(f"{path.parent} is a link, so results would be written elsewhere")
     try:
@@ -160,25 +162,6 @@ def save(result: dict[str, Any], workdir: str | pathlib.Path) -> None:
             storage.write(path.with_suffix(".png"), image)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def result_path(
-    workdir: str | pathlib.Path, split: str, step: int, dataset: str = ""
-) -> pathlib.Path:
-    """Where a result is written: `evaluation/[DATASET-]SPLIT-step-STEP.json`.
-
-    Args:
-      workdir: the run folder.
-      split: such as `images[80%:90%]`.
-      step: of the checkpoint.
-      dataset: empty if it is the run's own.
-    """
-    what = f"{dataset}-{split}" if dataset else split
-    name = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in what)
-    if len(name.encode()) > _LONGEST_NAME:
-        digest = hashlib.sha256(what.encode()).hexdigest()[:16]
-        name = name.encode()[:_LONGEST_NAME].decode(errors="ignore") + "-" + digest
-    return storage.path(workdir, "--workdir") / "evaluation" / f"{name}-step-{step}.json"
 
 
 def describe(result: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -28,6 +28,7 @@ def study(
     workdir: str | pathlib.Path,
     only: Sequence[str] = (),
     seed: int | None = None,
+    report_only: bool = False,
 ) -> dict[str, Any]:
     """Trains every pretext task and every arm, evaluates them, and writes the report.
 
@@ -41,6 +42,7 @@ def study(
       only: names of pretext tasks and arms: finish these, and the pretext tasks that arms need.
       seed: finish the runs of one seed, from 0. If arms choose from several settings, they do so
         with seed 0, which is then finished first.
+      report_only: train nothing, and write the report of the runs that are finished.
 
     Returns:
       The content of results.json, see `ssljax.studies.results.collect`; {} for a part of a study,
@@ -51,10 +53,13 @@ def study(
       TrainingFailed: every run of every arm failed, or any run of a part; otherwise failed runs are
         in the results.
     """
-    from ssljax.studies import outcomes, plan, results
+    from ssljax.report import study_files
+    from ssljax.studies import finished_runs, outcomes, plan, preflight, results
     from ssljax.studies.config import check_study_config, complete_study
     from ssljax.studies.sharing import finish
 
+    if report_only and (only or seed is not None):
+        raise InputError("--report_only is about the whole study, without --only and --seed")
     config = complete_study(config)
     check_study_config(config)
     for name, arm in list(config.arms.items()):
@@ -70,11 +75,12 @@ def study(
             raise InputError(f"--seed must be >= 0 and < seeds={config.seeds}, got {seed}")
         chooses = len(plan.setting_names(config)) > 1 and arm_names
         seeds = [0, seed] if seed and chooses else [seed]
-    remarks = _preflight(config)
+    remarks = preflight.check(config)
 
     folder = storage.path(workdir, "--workdir")
-    pretexts: dict[str, list[Outcome | Failure]] = {name: [] for name in config.pretexts}
-    cells: dict[Cell, list[Outcome | Failure]] = {}
+    pretexts: dict[str, list[Outcome | Failure | None]] = {name: [] for name in config.pretexts}
+    cells: dict[Cell, list[Outcome | Failure | None]] = {}
+    missing: list[str] = []
     for index in seeds:
         seed_folder = folder / f"seed-{index}"
         planned = plan.pretext_runs(config, seed_folder, index)
@@ -86,7 +92,17 @@ def study(
                 continue
             if not index or cell.setting in outcomes.repeated(config, cell, cells):
                 runs[cell] = plan.arm_run(config, cell, seed_folder, index)
-        for key, ended in finish(runs, _run_and_probe).items():
+        ended_runs: Mapping[Any, Outcome | Failure | None]
+        if report_only:
+            ended_runs = {key: finished_runs.find(run) for key, run in runs.items()}
+        else:
+            ended_runs = finish(runs, _run_and_probe)
+        missing += [
+            f"{seed_folder.name}/{run.folder.name}"
+            for key, run in runs.items()
+            if ended_runs[key] is None
+        ]
+        for key, ended in ended_runs.items():
             (pretexts if key in config.pretexts else cells).setdefault(key, []).append(ended)
     if only or seed is not None:
         parts = (*pretexts.values(), *cells.values())
@@ -96,60 +112,15 @@ def study(
                 f"{len(failures)} runs failed, the first: {failures[0].folder}: {failures[0].error}"
             )
         return {}
-    collected = {**results.collect(config, pretexts, cells), "remarks": remarks}
+    collected = results.collect(config, pretexts, cells)
+    collected |= {"remarks": remarks, "missing": missing}
     try:
         with lock(folder / ".lock", f"another process writes the report of {folder}"):
-            _write(config, collected, results.confusions(collected, cells), folder)
+            confusions = results.confusions(collected, cells)
+            study_files.write(config, collected, confusions, folder)
     except Busy as busy:
         say(str(busy))
     return collected
-
-
-def _preflight(config: ConfigDict) -> list[str]:
-    """Builds every run and opens its data, so that mistakes are found before hours are spent.
-
-    Returns:
-      What is to be known about the test images, see `ssljax.runs.contamination.check_apart`.
-    """
-    from ssljax.models import paths
-    from ssljax.runs import transfer
-    from ssljax.runs.config import resolve
-    from ssljax.runs.contamination import check_apart
-    from ssljax.runs.run import open_run
-    from ssljax.studies import plan
-    from ssljax.training.run_step import check_buildable
-
-    def shapes(run_config: ConfigDict) -> Any:
-        run = open_run(resolve(run_config))
-        check_buildable(run)
-        return run.variable_shapes()[0]
-
-    remarks = []
-    if config.probes:
-        labelled = open_run(resolve(config.classification))
-        for split in ("train", "validation", "test"):
-            labelled.records(config.classification.data[f"{split}_split"])
-        why = "which are the probes' images with labels"
-        remarks.append(check_apart(config.classification, config.classification, why))
-    starts = {name: shapes(run) for name, run in config.pretexts.items()}
-    for pretext in config.pretexts.values():
-        remarks.append(check_apart(pretext, config.classification))
-    if any(arm.start == "weights_file" for arm in config.arms.values()):
-        given = config.classification.copy_and_resolve_references()
-        given.init_from = config.weights_file
-        starts["weights_file"] = transfer.load_source(given).params
-    downstream = config.classification.copy_and_resolve_references()
-    smallest = min(cell.fraction for cell in plan.cells(config))
-    downstream.data.label_fraction = min(smallest, downstream.data.label_fraction)
-    params = shapes(downstream)
-    for name, arm in config.arms.items():
-        try:
-            paths.match(arm.frozen_layers, paths.flatten(params), "frozen_layers")
-            if arm.start != "random":
-                transfer.choose(params, starts[arm.start], arm.init_layers)
-        except InputError as error:
-            raise InputError(f"arms.{name}: {error}") from error
-    return list(dict.fromkeys(filter(None, remarks)))
 
 
 def _run_and_probe(planned: PlannedRun) -> Outcome:
@@ -168,7 +139,7 @@ def _run_and_probe(planned: PlannedRun) -> Outcome:
 
 def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
     """Trains and evaluates one run, as far as that is not done yet."""
-    from ssljax.evaluate import evaluate, result_path, save
+    from ssljax.evaluate import evaluate, save
     from ssljax.runs import saved_evaluations
     from ssljax.runs.metrics_log import read_metrics
     from ssljax.runs.saved_checkpoints import SavedCheckpoints
@@ -177,7 +148,7 @@ def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
 
     method = train(config, folder).method
     _, step = SavedCheckpoints(folder).find(method.hand_over)
-    done = result_path(folder, config.data.test_split, step)
+    done = saved_evaluations.path(folder, config.data.test_split, step)
     rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
     if done.exists():
         try:
@@ -186,40 +157,6 @@ def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
             say(f"{error}; it is evaluated again")
     save(evaluate(folder), folder)
     return checked(Outcome(folder, saved_evaluations.read(done), rows))
-
-
-def _write(
-    config: ConfigDict, collected: dict[str, Any], confusions: dict[str, Any], folder: pathlib.Path
-) -> None:
-    from ssljax.report import budgets, sheets, study_page, what_features_see
-    from ssljax.runs.config import resolve
-    from ssljax.runs.metrics_log import read_metrics
-    from ssljax.runs.run import open_run
-    from ssljax.runs.trained_model import load_run
-    from ssljax.studies.results import chosen
-
-    storage.write_json(folder / "results.json", collected)
-    drawn, costs, pretexts = [], {}, []
-    for name, pretext in collected["pretexts"].items():
-        run_folder = pretext["runs"][0]["folder"]
-        model = load_run(run_folder)
-        drawn += sheets.draw(name, model, model.run.config.data.validation_split)
-        costs[f"pretext {name}"] = budgets.of_run(model, read_metrics(run_folder))
-        pretexts.append((name, model))
-    for name, arm in collected["arms"].items():
-        run_folder = chosen(arm)["runs"][0]["folder"]
-        model = load_run(run_folder)
-        drawn += sheets.draw(name, model, model.run.config.data.test_split)
-        costs[f"arm {name}"] = budgets.of_run(model, read_metrics(run_folder))
-    labelled = open_run(resolve(config.classification))
-    validation = labelled.records(config.classification.data.validation_split)
-    seen = what_features_see.of_models(pretexts, validation)
-    pages = {
-        f"{page.parent.parent.name}/{page.parent.name}"
-        for page in folder.glob("seed-*/*/report.html")
-    }
-    text = study_page.render(collected, confusions, drawn, pages, costs, seen)
-    storage.write_text(folder / "report.html", text)
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
@@ -238,12 +175,13 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     cpu.split(*(cpu_devices(run) for run in (config.classification, *config.pretexts.values())))
     only = tuple(filter(None, arguments.only.split(",")))
     seed = None if arguments.seed < 0 else arguments.seed
-    collected = study(config, arguments.workdir, only, seed)
+    collected = study(config, arguments.workdir, only, seed, arguments.report_only)
     if not collected:
         show(
             "",
             "This part of the study is finished. With the folders of all parts in one folder, the",
-            "same command without --only and --seed writes the report.",
+            "same command without --only and --seed writes the report; --report_only writes the",
+            "report of the parts that are finished.",
         )
         return
     show("", *describe(collected))
@@ -298,12 +236,13 @@ def cli() -> None:
         "The same command on the same folder continues where it stopped. Started several times at\n"
         "once, for example on several GPUs, the processes share the runs among them.",
         "python -m ssljax.study --config=configs/study.py --workdir=DIR [--config.a.b=value]\n"
-        "       [--only=NAME,NAME] [--seed=N]",
+        "       [--only=NAME,NAME] [--seed=N] [--report_only]",
     )
     command.config(_described)
     command.text("workdir", "the study's folder", required=True)
     command.text("only", "finish only these pretext tasks and arms, and what they need")
     command.number("seed", "finish only the runs of this seed, from 0", default=-1, at_least=-1)
+    command.switch("report_only", "train nothing; write the report of the runs that are finished")
     command.run(main)
 
 

@@ -11,9 +11,10 @@ from PIL import Image
 from ssljax import load_run
 from ssljax.data import images
 from ssljax.data.order import record_rng
-from ssljax.evaluate import describe, evaluate, result_path, save
+from ssljax.evaluate import describe, evaluate, save
 from ssljax.files.packed_bits import unpacked
 from ssljax.models.network import variables
+from ssljax.runs import saved_evaluations
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 
@@ -125,6 +126,6 @@ def test_a_long_split_has_a_file_of_its_own(classification_run):
     for split in ("+".join(parts), "+".join(parts[:-1])):
         result = evaluate(classification_run, split)
         save(result, classification_run)
-        paths.append(result_path(classification_run, split, result["step"]))
+        paths.append(saved_evaluations.path(classification_run, split, result["step"]))
         assert json.loads(paths[-1].read_text()) == result
     assert paths[0] != paths[1]

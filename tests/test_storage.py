@@ -20,8 +20,9 @@ import pytest
 
 from ssljax.data.records import open_records
 from ssljax.data.sets import fashion_mnist_10k
-from ssljax.evaluate import evaluate, result_path, save
+from ssljax.evaluate import evaluate, save
 from ssljax.files import storage
+from ssljax.runs import saved_evaluations
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.trained_model import load_run
 from ssljax.settings.errors import InputError
@@ -119,7 +120,7 @@ def test_a_run_in_a_bucket_leaves_what_one_on_a_disk_leaves(remote_run):
 def test_evaluating_and_starting_from_a_bucket(remote_run, make_config, bucket):
     result = evaluate(remote_run)
     save(result, remote_run)
-    path = result_path(remote_run, result["split"], result["step"])
+    path = saved_evaluations.path(remote_run, result["split"], result["step"])
     assert json.loads(path.read_text()) == result
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     config = make_remote(make_config, bucket, epochs=1)

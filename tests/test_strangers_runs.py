@@ -14,7 +14,8 @@ import pytest
 from ssljax import load_run
 from ssljax.data.prepared import open_prepared
 from ssljax.data.records import open_records
-from ssljax.evaluate import evaluate, result_path, save
+from ssljax.evaluate import evaluate, save
+from ssljax.runs import saved_evaluations
 from ssljax.settings.errors import InputError
 
 pytestmark = pytest.mark.quick
@@ -126,7 +127,7 @@ def test_results_go_through_no_link(classification_run, tmp_path):
         save(result, workdir)
     (workdir / "evaluation").unlink()
     (workdir / "evaluation").mkdir()
-    path = result_path(workdir, result["split"], result["step"])
+    path = saved_evaluations.path(workdir, result["split"], result["step"])
     (elsewhere / "file").write_text("kept")
     path.with_name(f"{path.name}.tmp").symlink_to(elsewhere / "file")
     path.symlink_to(elsewhere / "file")

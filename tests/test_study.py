@@ -148,6 +148,44 @@ def test_parts_that_are_put_together_are_the_study(in_repository, config, tmp_pa
     }
 
 
+def test_a_report_of_the_parts_that_are_finished(in_repository, config, tmp_path):
+    config.unlock().seeds = 2
+    config.probes, config.label_fractions = ("knn",), (1.0,)
+    with pytest.raises(InputError, match="--report_only is about the whole study"):
+        study.study(config, tmp_path, seed=0, report_only=True)
+    with pytest.raises(InputError, match="no run of an arm is finished"):
+        study.study(config, tmp_path, report_only=True)
+    assert not list(tmp_path.iterdir())
+
+    study.study(config, tmp_path, seed=0)
+    study.study(config, tmp_path, only=("random",), seed=1)
+    before = sorted(tmp_path.glob("*/*"))
+    results = study.study(config, tmp_path, report_only=True)
+    assert sorted(tmp_path.glob("*/*")) == before
+    assert results["missing"] == ["seed-1/pretext-puzzle", "seed-1/arm-puzzle"]
+    assert not results["failures"]
+    counts = {name: len(chosen(arm)["runs"]) for name, arm in results["arms"].items()}
+    assert counts == {"random": 2, "puzzle": 1}
+    assert {row["seeds"] for row in results["differences"]} == {1}
+    text = " ".join(Page((tmp_path / "report.html").read_text()).words)
+    for said in ("(1 of 2 seeds)", "2 runs are not finished", "seed-1/arm-puzzle", "(one seed"):
+        assert said in text, said
+
+    whole = study.study(config, tmp_path)
+    assert whole["missing"] == []
+    assert study.study(config, tmp_path, report_only=True) == whole
+    (tmp_path / "seed-0/pretext-puzzle/probes.json").unlink()
+    next(tmp_path.glob("seed-1/arm-random/evaluation/*.json")).unlink()
+    log = tmp_path / "seed-0/arm-puzzle/metrics.jsonl"  # of a run that goes on
+    rows = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(rows[:-1]))
+    missing = ["seed-0/pretext-puzzle", "seed-0/arm-puzzle", "seed-1/arm-random"]
+    assert study.study(config, tmp_path, report_only=True)["missing"] == missing
+    config.classification.optimizer.learning_rate = 0.5
+    with pytest.raises(InputError, match="arm-random holds a run with other settings"):
+        study.study(config, tmp_path, report_only=True)
+
+
 def test_data_is_checked_before_anything_is_trained(in_repository, config, tmp_path):
     config.classification.data.test_split = "tests"
     with pytest.raises(Exception, match="split 'tests' of fashion_mnist_10k"):

@@ -13,6 +13,7 @@ from ssljax.report.tables import label
 from ssljax.studies.results import best
 
 Row = Mapping[str, Any]
+_Weights = tuple[str, str, str]  # their name, the start of their arms, the pretext task's name
 _NEIGHBOURS = 20
 _NAMES = {"knn": "kNN", "linear": "linear"}
 
@@ -34,10 +35,12 @@ def section(results: Mapping[str, Any]) -> list[str]:
     )
     head = [f"{_NAMES[probe]}, {_share(fraction)}" for probe, fraction in columns]
     head += [f"with labels, {_share(fraction)}" for fraction in tuned]
+    seeds = ["seeds"] * (len(results["seeds"]) > 1)
     lines = ["<table><tr><th>weights, top-1</th>"]
-    lines += [f'<th class="n">{text}</th>' for text in head]
-    for (name, start), own in probed.items():
-        cells = [percent(_top1(own, *column)) for column in columns]
+    lines += [f'<th class="n">{text}</th>' for text in [*seeds, *head]]
+    for (name, start, pretext), own in probed.items():
+        cells = [str(len(results["pretexts"][pretext]["runs"])) for _ in seeds]
+        cells += [percent(_top1(own, *column)) for column in columns]
         cells += [_tuned(results, start, fraction) for fraction in tuned]
         lines.append(f"</tr><tr><td>{document.name(name)}</td>")
         lines += [f'<td class="n">{cell}</td>' for cell in cells]
@@ -52,20 +55,20 @@ def section(results: Mapping[str, Any]) -> list[str]:
     return ["<h2>Frozen features</h2>", table, document.row(charts)]
 
 
-def _probed(results: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], list[Row]]]:
-    """Names with the start of their arms, and rows: pretext tasks, then random weights."""
+def _probed(results: Mapping[str, Any]) -> Iterator[tuple[_Weights, list[Row]]]:
+    """Pretext tasks, then random weights, with their rows."""
     floors = {}
     for name, rows in results["probes"].items():
         trained = [row for row in rows if row["weights"] != "random"]
         if trained:
-            yield (name, name), trained
+            yield (name, name, name), trained
         if floor := [row for row in rows if row["weights"] == "random"]:
             floors[name] = floor
     for name, floor in floors.items():
         model = results["config"]["pretexts"][name]["model"]
         said = "random" if len(floors) == 1 else f"random, {model['name']} as in {name}"
         is_trained = model == results["config"]["classification"]["model"]
-        yield (said, "random" if is_trained else ""), floor
+        yield (said, "random" if is_trained else "", name), floor
 
 
 def _top1(rows: Sequence[Row], probe: str, fraction: float) -> list[float]:
@@ -90,13 +93,13 @@ def _tuned(results: Mapping[str, Any], start: str, fraction: float) -> str:
 
 
 def _chart(
-    probed: Mapping[tuple[str, str], list[Row]], columns: Sequence[tuple[str, float]], probe: str
+    probed: Mapping[_Weights, list[Row]], columns: Sequence[tuple[str, float]], probe: str
 ) -> str:
     shares = sorted(fraction for other, fraction in columns if other == probe)
     if len(shares) < 2:
         return ""
     lines = []
-    for index, ((name, _), rows) in enumerate(probed.items()):
+    for index, ((name, *_), rows) in enumerate(probed.items()):
         values = [_top1(rows, probe, fraction) for fraction in shares]
         means = [statistics.mean(each) for each in values]
         spread = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values]

@@ -47,6 +47,7 @@ def render(
         tables.arms(results),
         tables.failures(results),
         *(f'<p class="bad">{document.text(remark)}</p>' for remark in results.get("remarks", ())),
+        *_missing(results),
         document.row([charts.arms(results)]),
         *probe_tables.section(results),
         *difference_tables.section(results),
@@ -71,20 +72,31 @@ def render(
     return document.document(f"ssljax study: {results['dataset']}", parts)
 
 
+def _missing(results: dict[str, Any]) -> list[str]:
+    names = results.get("missing")
+    if not names:
+        return []
+    said = f"{len(names)} runs are not finished. This page is about the others."
+    return [f'<p class="bad">{said}</p>', document.details("Runs that are not finished", names)]
+
+
 def verdict(results: dict[str, Any]) -> str:
     """A part for each pretext arm, against the random one at the same share of the labels."""
     starts = [arm["start"] for arm in results["arms"].values()]
     if "random" not in starts:
         return "There is no arm from random weights to compare with."
     found: dict[str, list[Mapping[str, Any]]] = {}
+    counts = set()
     for row in results["differences"]:
         if row["protocol"] == "labels" and row["is_floor"]:
             found.setdefault(row["name"], []).append(row)
+            counts.add(row["seeds"])
     sentences = [_compared(name, rows, results["metric"]) for name, rows in found.items()]
     sentences += [f"{name} failed" for name in failed_arms(results)]
-    seeds = len(results["seeds"])
+    fewest, most = min(counts, default=1), max(counts, default=1)
     sample = "one seed; the interval is that of the test images alone"
-    if seeds > 1:
+    if most > 1:
+        seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
         sample = f"{seeds} seeds; the interval is that of seeds and test images"
     return ("; ".join(sentences) or "Only random weights were trained") + f" ({sample})."
 

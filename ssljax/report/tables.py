@@ -221,8 +221,11 @@ def _link(name: str, pages: Collection[str]) -> str:
 
 def percent(summary: dict[str, Any], key: str) -> str:
     """A metric of a summary in percent, with its spread over the seeds."""
-    failed = f"({summary['failed']} failed)" if summary["failed"] else ""
-    return f"{100 * summary['mean'][key]:.1f} {_spread(summary, key, 100, 1)} {failed}".strip()
+    text = f"{100 * summary['mean'][key]:.1f} {_spread(summary, key, 100, 1)}"
+    failed, missing, finished = summary["failed"], summary["missing"], len(summary["runs"])
+    notes = [f"{finished} of {finished + failed + missing} seeds"] * bool(missing)
+    notes += [f"{failed} failed"] * bool(failed)
+    return f"{text} ({', '.join(notes)})" if notes else text
 
 
 def _spread(summary: dict[str, Any], key: str, factor: float, digits: int) -> str:

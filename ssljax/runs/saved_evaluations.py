@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import pathlib
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from ssljax.files.packed_bits import unpacked
 from ssljax.settings.errors import InputError
 from ssljax.settings.printable import quoted
 
+_LONGEST_NAME = 150  # bytes of a split in the name of a file, which may have 255
 _Step = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 
@@ -74,6 +76,23 @@ class SavedEvaluation(msgspec.Struct, frozen=True):
         flags = [f"--split={self.split}", f"--checkpoint={self.step}"]
         flags += [f"--dataset={self.dataset}"] * (self.dataset != own_dataset)
         return " ".join(["python -m ssljax.evaluate --workdir=RUN", *map(quoted, flags)])
+
+
+def path(workdir: str | pathlib.Path, split: str, step: int, dataset: str = "") -> pathlib.Path:
+    """Where a result is written: `evaluation/[DATASET-]SPLIT-step-STEP.json`.
+
+    Args:
+      workdir: the run folder.
+      split: such as `images[80%:90%]`.
+      step: of the checkpoint.
+      dataset: empty if it is the run's own.
+    """
+    what = f"{dataset}-{split}" if dataset else split
+    name = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in what)
+    if len(name.encode()) > _LONGEST_NAME:
+        digest = hashlib.sha256(what.encode()).hexdigest()[:16]
+        name = name.encode()[:_LONGEST_NAME].decode(errors="ignore") + "-" + digest
+    return storage.path(workdir, "--workdir") / "evaluation" / f"{name}-step-{step}.json"
 
 
 def read_all(workdir: str | pathlib.Path) -> list[SavedEvaluation]:

@@ -46,7 +46,8 @@ class Failure:
     error: str
 
 
-Ended = Sequence[Outcome | Failure]  # the runs of a cell or a pretext task, by seed
+# The runs of a cell or a pretext task, by seed; None: not finished yet, in a report of parts.
+Ended = Sequence[Outcome | Failure | None]
 
 
 def checked(outcome: Outcome) -> Outcome:
@@ -87,7 +88,7 @@ def choose(config: ConfigDict, ended: Mapping[str, Ended]) -> str | None:
 
 
 def finished(ended: Ended) -> list[Outcome]:
-    """The runs that did not fail."""
+    """The runs that are finished and did not fail."""
     return [run for run in ended if isinstance(run, Outcome)]
 
 

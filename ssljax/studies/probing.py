@@ -107,18 +107,29 @@ def finish(
       step: of the checkpoint that the run hands over.
       seed: of random weights.
     """
-    file, asked = folder / FILE, {**dataclasses.asdict(probing), "step": step}
+    if (known := kept(probing, folder, step)) is not None:
+        return known
+    rows = probe(folder, **probing.options)
+    if probing.floor:
+        rows += probe(folder, **probing.options, random=True, first_seed=seed)
+    storage.write_json(folder / FILE, {"asked": _asked(probing, step), "rows": rows})
+    return rows
+
+
+def kept(probing: Probing, folder: pathlib.Path, step: int) -> Rows | None:
+    """The rows that are in the folder already; None if they are not, or of something else."""
+    file = folder / FILE
     try:
-        kept = untrusted.read_json(file, dict[str, Any], _REMEDY)
-        if kept.get("asked") == asked:
-            untrusted.convert(kept.get("rows"), list[_Row])
-            return list(kept["rows"])
+        found = untrusted.read_json(file, dict[str, Any], _REMEDY)
+        if found.get("asked") == _asked(probing, step):
+            untrusted.convert(found.get("rows"), list[_Row])
+            return list(found["rows"])
     except FileNotFoundError:
         pass
     except (InputError, ValueError) as error:
         say(f"{file}: {error}; {_REMEDY}")
-    rows = probe(folder, **probing.options)
-    if probing.floor:
-        rows += probe(folder, **probing.options, random=True, first_seed=seed)
-    storage.write_json(file, {"asked": asked, "rows": rows})
-    return rows
+    return None
+
+
+def _asked(probing: Probing, step: int) -> dict[str, Any]:
+    return {**dataclasses.asdict(probing), "step": step}

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from ssljax.methods import method_class
 from ssljax.runs.folder import read_starts
-from ssljax.settings.errors import TrainingFailed
+from ssljax.settings.errors import InputError, TrainingFailed
 from ssljax.studies import differences
 from ssljax.studies.outcomes import Ended, Failure, choose, finished
 from ssljax.studies.plan import Cell
@@ -32,17 +32,21 @@ def collect(
       labels the `settings` by name, each a summary, and the name of the `best` one. A summary has
       `mean` and `std` of the test metrics over the seeds (`std` is None for one seed),
       `standard_error` of the test set (see `ssljax.evaluate`; the mean over the seeds, which share
-      the test set), `chance`, `runs`, `curves`, and the number of further runs that `failed`. What
-      has no finished run is left out. `failures` has an entry for each run that failed. `metric` is
-      the one that arms are compared by. `probes` has the rows of `ssljax.probe` by pretext task;
-      those with the weights `random` are of random weights of the same network. `differences`: see
+      the test set), `chance`, `runs`, `curves`, and the numbers of further runs that `failed` and
+      that are `missing`, because they are not finished. What has no finished run is left out.
+      `failures` has an entry for each run that failed. `metric` is the one that arms are compared
+      by. `probes` has the rows of `ssljax.probe` by pretext task; those with the weights `random`
+      are of random weights of the same network. `differences`: see
       `ssljax.studies.differences.collect`.
 
     Raises:
-      TrainingFailed: every run of every arm failed.
+      TrainingFailed: no arm has a finished run, and some failed.
+      InputError: none is finished or failed.
     """
     failures = _failures(pretexts, done)
     first = next((run for ended in done.values() for run in finished(ended)), None)
+    if first is None and not failures:
+        raise InputError("no run of an arm is finished, so there is nothing to report")
     if first is None:
         raise TrainingFailed(f"every arm failed, the first: {describe_failure(failures[0])}")
     arms: dict[str, Any] = {}
@@ -140,7 +144,8 @@ def _summary(ended: Ended) -> dict[str, Any]:
         "runs": [
             {"folder": str(outcome.folder), "test": outcome.test.metrics} for outcome in outcomes
         ],
-        "failed": len(ended) - len(outcomes),
+        "failed": sum(isinstance(run, Failure) for run in ended),
+        "missing": sum(run is None for run in ended),
         "curves": [_curve(outcome.validation, names) for outcome in outcomes],
     }
 
@@ -183,8 +188,9 @@ def error(summary: Mapping[str, Any], metric: str) -> float:
 
 
 def failed_arms(results: Mapping[str, Any]) -> list[str]:
-    """The arms that have no finished run."""
-    return [name for name in results["config"]["arms"] if name not in results["arms"]]
+    """The arms with failed runs and without a finished one."""
+    failed = {failure.get("arm") for failure in results["failures"]} - set(results["arms"])
+    return [name for name in results["config"]["arms"] if name in failed]
 
 
 def main_arms(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

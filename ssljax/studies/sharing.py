@@ -73,7 +73,7 @@ def finish(
 def _finish(planned: PlannedRun, run: Callable[[PlannedRun], Outcome]) -> Outcome | Failure:
     folder = planned.folder
     say(f"── {folder}")
-    if error := _recorded(planned):
+    if error := recorded_failure(planned):
         again = f"remove {folder} to train it again"
     else:
         try:
@@ -85,8 +85,12 @@ def _finish(planned: PlannedRun, run: Callable[[PlannedRun], Outcome]) -> Outcom
     return Failure(folder, error)
 
 
-def _recorded(planned: PlannedRun) -> str:
-    """Why the run failed before; empty if it did not."""
+def recorded_failure(planned: PlannedRun) -> str:
+    """Why the run failed before; empty if it did not.
+
+    Raises:
+      InputError: that was with other settings, or the file that says so is damaged.
+    """
     path = planned.folder / _FILE
     try:
         error = untrusted.read_json(path, _Recorded, f"remove {planned.folder}").error

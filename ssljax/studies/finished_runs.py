@@ -1,0 +1,52 @@
+"""The runs of a study that are finished already, for a report of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ssljax.methods import method_class
+from ssljax.runs import saved_evaluations
+from ssljax.runs.config import resolve
+from ssljax.runs.folder import check_same_run, recorded_config
+from ssljax.runs.metrics_log import read_metrics
+from ssljax.runs.saved_checkpoints import SavedCheckpoints
+from ssljax.settings.errors import InputError
+from ssljax.settings.messages import say
+from ssljax.studies import probing, sharing
+from ssljax.studies.outcomes import Failure, Outcome, checked
+from ssljax.studies.plan import PlannedRun
+
+
+def find(planned: PlannedRun) -> Outcome | Failure | None:
+    """How a run ended; nothing is trained, evaluated or probed.
+
+    Returns:
+      None if it is not finished: its training, its test, or its probes.
+
+    Raises:
+      InputError: the folder has a run with other settings, or a file of it is damaged.
+    """
+    folder = planned.folder
+    if error := sharing.recorded_failure(planned):
+        return Failure(folder, error)
+    before = recorded_config(folder)
+    if before is None:
+        return None
+    config = resolve(planned.config, before)
+    check_same_run(folder, config)
+    rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
+    if not rows or rows[-1].get("epoch") != config.epochs:
+        return None
+    _, step = SavedCheckpoints(folder).find(method_class(config.method.name).hand_over)
+    evaluation = saved_evaluations.path(folder, config.data.test_split, step)
+    if not evaluation.exists():
+        return None
+    try:
+        outcome = checked(Outcome(folder, saved_evaluations.read(evaluation), rows))
+    except InputError as error:
+        say(f"{error}; it is left out")
+        return None
+    if planned.probing is None:
+        return outcome
+    probed = probing.kept(planned.probing, folder, step)
+    return None if probed is None else dataclasses.replace(outcome, probes=probed)

@@ -1,0 +1,63 @@
+"""The checks before a study trains anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssljax.models import paths
+from ssljax.runs import transfer
+from ssljax.runs.config import resolve
+from ssljax.runs.contamination import check_apart
+from ssljax.runs.run import open_run
+from ssljax.settings.errors import InputError
+from ssljax.studies import plan
+from ssljax.training.run_step import check_buildable
+
+
+def check(config: ConfigDict) -> list[str]:
+    """Builds every run and opens its data, so that mistakes are found before hours are spent.
+
+    Args:
+      config: of the study.
+
+    Returns:
+      What is to be known about the test images, see `ssljax.runs.contamination.check_apart`.
+
+    Raises:
+      InputError: a run cannot be built, its data cannot be opened, or an arm cannot start from its
+        pretext task.
+    """
+    remarks = []
+    if config.probes:
+        labelled = open_run(resolve(config.classification))
+        for split in ("train", "validation", "test"):
+            labelled.records(config.classification.data[f"{split}_split"])
+        why = "which are the probes' images with labels"
+        remarks.append(check_apart(config.classification, config.classification, why))
+    starts = {name: _shapes(run) for name, run in config.pretexts.items()}
+    for pretext in config.pretexts.values():
+        remarks.append(check_apart(pretext, config.classification))
+    if any(arm.start == "weights_file" for arm in config.arms.values()):
+        given = config.classification.copy_and_resolve_references()
+        given.init_from = config.weights_file
+        starts["weights_file"] = transfer.load_source(given).params
+    downstream = config.classification.copy_and_resolve_references()
+    smallest = min(cell.fraction for cell in plan.cells(config))
+    downstream.data.label_fraction = min(smallest, downstream.data.label_fraction)
+    params = _shapes(downstream)
+    for name, arm in config.arms.items():
+        try:
+            paths.match(arm.frozen_layers, paths.flatten(params), "frozen_layers")
+            if arm.start != "random":
+                transfer.choose(params, starts[arm.start], arm.init_layers)
+        except InputError as error:
+            raise InputError(f"arms.{name}: {error}") from error
+    return list(dict.fromkeys(filter(None, remarks)))
+
+
+def _shapes(config: ConfigDict) -> Any:
+    run = open_run(resolve(config))
+    check_buildable(run)
+    return run.variable_shapes()[0]
