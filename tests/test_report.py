@@ -15,7 +15,8 @@ from PIL import Image
 
 from ssljax import study
 from ssljax.files.packed_bits import unpacked
-from ssljax.report import budgets, classes, study_page, tables
+from ssljax.report import budgets, classes, curves, study_page, tables
+from ssljax.report.curves import Curve
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.trained_model import load_run
 from ssljax.settings import config_files
@@ -69,7 +70,7 @@ def test_tables_have_the_error_of_seeds_and_of_the_test_set(results):
         error = np.mean([math.sqrt(p * (1 - p) / 133) for p in tests])
         cell = f"{100 * mean:.1f} ± {100 * spread:.1f} ± {100 * error:.1f}"
         assert cell in tables.arms(results), arm
-    assert "± standard deviation over 2 seeds ± standard error of the test set" in tables.arms(
+    assert "± standard deviation over the seeds ± standard error of the test set" in tables.arms(
         results
     )
 
@@ -187,3 +188,17 @@ def test_a_thousand_classes_make_a_page_that_can_be_read(results):
     assert text.count("<tr>") == 101 + 7  # and the six pairs that are confused most
     assert "The 100 most frequent of 1,000 classes." in text
     assert "<details open" not in text
+
+
+def test_more_curves_than_colours_differ_and_the_legend_is_below_them():
+    def height(count):
+        lines = [Curve(f"curve {index}", [1, 2, 3], [0, 1, index], index) for index in range(count)]
+        text = curves.draw(lines, "title", "unit")
+        assert all(f"curve {index}<" in text for index in range(count))
+        drawn = re.findall(r'<path d="[^"]*" clip-path[^>]*style="([^"]*)"', text)
+        strokes = {style for style in drawn if "var(--curve-" in style}
+        assert len(strokes) == count
+        return float(re.search(r'height="([0-9.]+)pt"', text)[1])
+
+    assert height(6) == height(2)
+    assert height(16) > height(8) > height(6)

@@ -168,7 +168,7 @@ def test_a_report_of_the_parts_that_are_finished(in_repository, config, tmp_path
     assert counts == {"random": 2, "puzzle": 1}
     assert {row["seeds"] for row in results["differences"]} == {1}
     text = " ".join(Page((tmp_path / "report.html").read_text()).words)
-    for said in ("(1 of 2 seeds)", "2 runs are not finished", "seed-1/arm-puzzle", "(one seed"):
+    for said in ("2 runs are not finished", "seed-1/arm-puzzle", "(one seed"):
         assert said in text, said
 
     whole = study.study(config, tmp_path)
@@ -271,6 +271,31 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
 def test_the_labels_that_random_weights_need_are_interpolated(target, share):
     found = labels_worth.needed([(0.01, 0.4), (0.1, 0.6), (1.0, 0.7)], target)
     assert found == (share and pytest.approx(share))
+
+
+@pytest.mark.quick
+def test_arms_are_worth_labels_of_random_weights_of_the_same_seeds():
+    def arm(start, **accuracies):
+        labels = {}
+        for key, values in accuracies.items():
+            runs = [{"seed": seed, "test": {"top1": value}} for seed, value in values.items()]
+            fraction = {"few": 0.01, "some": 0.1, "all": 1.0}[key]
+            labels[key] = {"fraction": fraction, "best": "", "settings": {"": {"runs": runs}}}
+        return {"start": start, "labels": labels}
+
+    arms = {
+        "random": arm("random", few={0: 0.4, 1: 0.2}, some={0: 0.6, 1: 0.5, 2: 0.9}),
+        "first": arm("task", few={0: 0.5}),
+        "both": arm("task", few={0: 0.5, 1: 0.35, 2: 0.0}, some={1: 0.4}),
+        "other": arm("task", few={2: 0.5}),
+    }
+    found = labels_worth.worth({"metric": "top1", "arms": arms})
+    assert found["first"] == {0.01: pytest.approx(0.1**1.5)}
+    assert found["both"][0.01] == pytest.approx(0.01 * 10 ** (0.125 / 0.25))
+    assert found["both"][0.1] == pytest.approx(0.01 * 10 ** (0.2 / 0.3))
+    assert found["other"] == {}
+    arms["random"] = arm("random", few={0: 0.4})
+    assert labels_worth.worth({"metric": "top1", "arms": arms}) == {}
 
 
 @pytest.mark.parametrize(

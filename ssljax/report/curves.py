@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import re
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ from ssljax.settings.printable import shortened
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# More curves than colours differ by these.
+_LINES, _MARKERS = ("-", "-.", ":"), ("o", "s", "^")
 MUTED = "#777777"
 _INK, _RULE = "#010101", "#dddddd"
 # The style sheet has these colours for light and dark pages.
@@ -35,6 +38,7 @@ STYLE = {
     "svg.hashsalt": "ssljax",
 }
 _LONGEST_LABEL = 60  # characters
+_MOST_LABELS_INSIDE = 6  # of a legend that leaves room for curves
 _SMALL_MARGINS = {"left": 0.18, "right": 0.97, "top": 0.87, "bottom": 0.2}
 
 
@@ -46,7 +50,7 @@ class Curve:
       label: in the legend; lines of one label share one entry.
       x: such as epochs.
       y: as many values.
-      colour: an index into the palette.
+      colour: an index into the palette; beyond its end, the form of the line differs, too.
       dashed: for the second line of a pair, such as the training loss.
       spread: the half length of an error bar at each point; empty draws none.
     """
@@ -87,23 +91,27 @@ def draw(
       small: for many charts beside each other, several times as fast. The x axis begins at 0, and
         only lines that have a label are in the legend.
     """
+    labels = len({curve.label for curve in curves})
+    rows_below = math.ceil(labels / 2) if labels > _MOST_LABELS_INSIDE else 0
     if small:
         figure = Figure(figsize=(3.6, 2.3))
         figure.subplots_adjust(**_SMALL_MARGINS)
     else:
-        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.1 + 0.16 * rows_below), layout="constrained")
     axes = figure.subplots()
     factor = 100 if percent else 1
     seen: set[str] = set()
     for curve in curves:
         label = printable_label(curve.label)
+        again = curve.colour // len(COLOURS)
+        marked = markers or logarithmic or len(curve.x) < 3
         axes.plot(
             curve.x,
             [factor * value for value in curve.y],
             color=COLOURS[curve.colour % len(COLOURS)],
-            linestyle="--" if curve.dashed else "-",
+            linestyle="--" if curve.dashed else _LINES[again % len(_LINES)],
             linewidth=1.3 if small else 1.6,
-            marker="o" if markers or logarithmic or len(curve.x) < 3 else None,
+            marker=_MARKERS[again % len(_MARKERS)] if marked else None,
             markersize=4,
             label=None if label in seen else label or None,
         )
@@ -138,6 +146,8 @@ def draw(
                 fontsize=7, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 0.98),
                 borderpad=0, handlelength=1.2, columnspacing=1,
             )  # fmt: skip
+    elif rows_below:
+        figure.legend(fontsize=7, frameon=False, ncols=2, loc="outside lower left")
     else:
         axes.legend(fontsize=8, frameon=False)
     finish(axes, title, x_label, y_label)

@@ -35,12 +35,16 @@ def arms(results: dict[str, Any]) -> str:
     columns = [
         name for name in names if any(name in results["published"][row] for row in published)
     ]
-    head = "".join(f'<th class="n">{document.name(label(name))}</th>' for name in names)
+    several = len(results["seeds"]) > 1
+    head = '<th class="n">seeds</th>' * several
+    head += "".join(f'<th class="n">{document.name(label(name))}</th>' for name in names)
     beside = "".join(f'<th class="n">{document.name(label(name))}</th>' for name in columns)
     lines = [f"<table><tr><th>arm</th><th>starts from</th>{head}"]
     lines.append(f"<th>published</th>{beside}</tr>" if published else "</tr>")
     for name, arm in shown.items():
-        cells = "".join(f'<td class="n">{percent(chosen(arm), key)}</td>' for key in names)
+        summary = chosen(arm)
+        cells = f'<td class="n">{len(summary["runs"])}</td>' * several
+        cells += "".join(f'<td class="n">{percent(summary, key)}</td>' for key in names)
         lines.append(
             f"<tr><td>{document.name(name)}</td><td>{document.name(arm['start'])}</td>{cells}"
         )
@@ -52,22 +56,22 @@ def arms(results: dict[str, Any]) -> str:
             lines += [f'<td class="n published">{value}</td>' for value in values]
         lines.append("</tr>")
     columns_after = 1 + len(columns) if published else 0
-    span = len(names) + columns_after
+    span = several + len(names) + columns_after
     for name in failed_arms(results):
         start = results["config"]["arms"][name]["start"]
         lines.append(f"<tr><td>{document.name(name)}</td><td>{document.name(start)}</td>")
         lines.append(f'<td colspan="{span}" class="bad">failed</td></tr>')
     chance = chosen(next(iter(shown.values())))["chance"]
-    cells = "".join(f'<td class="n">{_percent(chance.get(name))}</td>' for name in names)
+    cells = "<td></td>" * several
+    cells += "".join(f'<td class="n">{_percent(chance.get(name))}</td>' for name in names)
     rest = f'<td colspan="{columns_after}"></td>' if published else ""
     lines.append(f'<tr class="chance"><td>chance</td><td></td>{cells}{rest}</tr></table>')
-    seeds = len(results["seeds"])
-    spread = f"standard deviation over {seeds} seeds ± " if seeds > 1 else ""
+    spread = "standard deviation over the seeds ± " if several else ""
     note = (
         f"Percent of {results['test_examples']:,} test images ± {spread}standard error of the test "
         "set; each arm with all its labels and, if there are several settings, the one it chose. "
         "Chance: guessing always names the most frequent classes. Bars in charts: the standard "
-        f"error of {'seeds and ' if seeds > 1 else ''}the test set."
+        f"error of {'seeds and ' if several else ''}the test set."
     )
     if published and results["published"].get("source"):
         note += f" Published: {results['published']['source']}."
@@ -111,6 +115,8 @@ def shares(results: dict[str, Any], keys: Sequence[str]) -> str:
                 share = arm["labels"].get(key, {"settings": {}, "best": None})
                 summary = share["settings"].get(setting)
                 text = percent(summary, results["metric"]) if summary else ""
+                if summary and summary["missing"]:
+                    text += f" ({_seeds(len(summary['runs']))})"
                 if not summary and (name, key, setting) in failed:
                     text = "failed"
                 bold = len(settings) > 1 and setting == share["best"]
@@ -141,7 +147,7 @@ def labels_worth(results: dict[str, Any]) -> str:
         lines.append(f"<tr><td>{document.name(name)}</td>{''.join(cells)}</tr>")
     note = (
         "The share of the labels that random weights need to reach the arm's accuracy, "
-        "interpolated between the shares that they were trained on."
+        "interpolated between the shares that they were trained on; of the same seeds."
     )
     return "".join(lines) + f'</table><p class="note">{note}</p>'
 
@@ -221,16 +227,17 @@ def _link(name: str, pages: Collection[str]) -> str:
 
 def percent(summary: dict[str, Any], key: str) -> str:
     """A metric of a summary in percent, with its spread over the seeds."""
-    text = f"{100 * summary['mean'][key]:.1f} {_spread(summary, key, 100, 1)}"
-    failed, missing, finished = summary["failed"], summary["missing"], len(summary["runs"])
-    notes = [f"{finished} of {finished + failed + missing} seeds"] * bool(missing)
-    notes += [f"{failed} failed"] * bool(failed)
-    return f"{text} ({', '.join(notes)})" if notes else text
+    failed = f"({summary['failed']} failed)" if summary["failed"] else ""
+    return f"{100 * summary['mean'][key]:.1f} {_spread(summary, key, 100, 1)} {failed}".strip()
 
 
 def _spread(summary: dict[str, Any], key: str, factor: float, digits: int) -> str:
     spreads = [summary["std"], summary["standard_error"]]
     return " ".join(f"± {factor * each[key]:.{digits}f}" for each in spreads if each)
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed" if number == 1 else f"{number} seeds"
 
 
 def _percent(value: float | None) -> str:

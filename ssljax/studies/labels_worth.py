@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ssljax.studies.results import best
@@ -35,12 +36,14 @@ def needed(curve: Sequence[tuple[float, float]], target: float) -> float | None:
 
 def random_shares(results: Mapping[str, Any]) -> list[float]:
     """The shares of the labels that random weights were trained on, in increasing order."""
-    random = _random(results)
-    return sorted(share for share, _ in _curve(random, results["metric"])) if random else []
+    return sorted(_of_random(results))
 
 
 def worth(results: Mapping[str, Any]) -> dict[str, dict[float, float | None]]:
     """The shares that random weights need to reach what each other arm reaches.
+
+    Seeds decide which labels are drawn, so an arm is compared with random weights of the same
+    seeds. Seeds that only one of them has are left out.
 
     Args:
       results: see `ssljax.studies.results.collect`.
@@ -49,23 +52,36 @@ def worth(results: Mapping[str, Any]) -> dict[str, dict[float, float | None]]:
       For each arm that does not start from random weights, by its shares of the labels: the share
       that random weights need, see `needed`. {} if they were trained on one share only.
     """
-    random = _random(results)
-    curve = sorted(_curve(random, results["metric"])) if random else []
-    if len(curve) < 2:
+    random = _of_random(results)
+    if len(random) < 2:
         return {}
+    everywhere = set.intersection(*map(set, random.values()))
+    found: dict[str, dict[float, float | None]] = {}
+    for name, arm in results["arms"].items():
+        if arm["start"] == "random":
+            continue
+        found[name] = {}
+        for share, ours in sorted(_by_share(arm, results["metric"]).items(), reverse=True):
+            if seeds := everywhere & set(ours):
+                curve = [(part, _mean(random[part], seeds)) for part in sorted(random)]
+                found[name][share] = needed(curve, _mean(ours, seeds))
+    return found
+
+
+_Accuracies = dict[float, dict[int, float]]  # by share of the labels and seed
+
+
+def _of_random(results: Mapping[str, Any]) -> _Accuracies:
+    arms = [arm for arm in results["arms"].values() if arm["start"] == "random"]
+    return _by_share(arms[0], results["metric"]) if arms else {}
+
+
+def _by_share(arm: Mapping[str, Any], metric: str) -> _Accuracies:
     return {
-        name: {
-            share: needed(curve, accuracy)
-            for share, accuracy in sorted(_curve(arm, results["metric"]), reverse=True)
-        }
-        for name, arm in results["arms"].items()
-        if arm["start"] != "random"
+        share["fraction"]: {run["seed"]: run["test"][metric] for run in best(share)["runs"]}
+        for share in arm["labels"].values()
     }
 
 
-def _random(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return next((arm for arm in results["arms"].values() if arm["start"] == "random"), None)
-
-
-def _curve(arm: Mapping[str, Any], metric: str) -> list[tuple[float, float]]:
-    return [(share["fraction"], best(share)["mean"][metric]) for share in arm["labels"].values()]
+def _mean(accuracies: Mapping[int, float], seeds: Collection[int]) -> float:
+    return statistics.mean(accuracies[seed] for seed in seeds)

@@ -16,7 +16,7 @@ from ssljax.methods import method_class
 from ssljax.runs.folder import read_starts
 from ssljax.settings.errors import InputError, TrainingFailed
 from ssljax.studies import differences
-from ssljax.studies.outcomes import Ended, Failure, choose, finished
+from ssljax.studies.outcomes import Ended, Failure, Outcome, choose, finished
 from ssljax.studies.plan import Cell
 
 
@@ -142,7 +142,9 @@ def _summary(ended: Ended) -> dict[str, Any]:
         },
         "chance": outcomes[0].test.chance,
         "runs": [
-            {"folder": str(outcome.folder), "test": outcome.test.metrics} for outcome in outcomes
+            {"folder": str(outcome.folder), "seed": seed, "test": outcome.test.metrics}
+            for seed, outcome in enumerate(ended)
+            if isinstance(outcome, Outcome)
         ],
         "failed": sum(isinstance(run, Failure) for run in ended),
         "missing": sum(run is None for run in ended),
