@@ -21,6 +21,7 @@ from ssljax.models.heads import Linear
 from ssljax.models.network import variables
 from ssljax.models.torch import layouts, state_dict_files
 from ssljax.models.torch.description import IMAGENET
+from ssljax.runs.imported_weights import import_weights
 from ssljax.runs.transfer import load_source
 from ssljax.settings.errors import InputError
 from tests import references
@@ -307,7 +308,7 @@ def test_bfloat16_computes_roughly_the_same(small):
 def test_a_resnet_goes_through_a_run_folder_and_back(tmp_path):
     theirs = torchs("resnet18", width=1 / 8).eval()
     torch.save({"state_dict": theirs.state_dict()}, tmp_path / "theirs.pth")
-    weights.import_weights(tmp_path / "theirs.pth", tmp_path / "run", IMAGENET)
+    import_weights(tmp_path / "theirs.pth", tmp_path / "run", IMAGENET)
     model = load_run(tmp_path / "run")
     assert model.run.config.model.name == "resnet18"
     assert model.run.config.model.width == 1 / 8

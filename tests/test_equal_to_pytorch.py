@@ -19,6 +19,7 @@ from ssljax.methods.method import DataSpec
 from ssljax.methods.parameter_groups import ParameterGroup
 from ssljax.models.torch.description import IMAGENET, Description
 from ssljax.models.torch.layouts import ALEXNET, read_file
+from ssljax.runs.imported_weights import import_weights
 from ssljax.settings.errors import InputError
 from ssljax.training.optimizers import make_optimizer
 from ssljax.training.schedules import cosine, step_decay, warmup
@@ -281,7 +282,7 @@ def test_weights_go_through_a_run_folder_and_back(tmp_path, container):
         torch.save(theirs.state_dict(), source, _use_new_zipfile_serialization=container == "new")
     names = ("a", "b", "c", "d", "e")
     given = IMAGENET.updated(Description(class_names=names))
-    weights.import_weights(source, tmp_path / "run", given)
+    import_weights(source, tmp_path / "run", given)
     model = load_run(tmp_path / "run")
     images = [RNG.integers(0, 256, (224, 224, 3), np.uint8) for _ in range(3)]
     normalised = (np.stack(images) / 255 - IMAGENET.mean) / IMAGENET.std
@@ -305,8 +306,8 @@ def test_weights_go_through_a_run_folder_and_back(tmp_path, container):
         (weights.export_weights, (tmp_path / "run", file, "best"), "exists already"),
         (weights.export_weights, (tmp_path / "run", tmp_path / "x.onnx", ""), "must end in .pth"),
         (weights.export_weights, (tmp_path / "run", tmp_path / "no/x.pth", ""), "cannot write"),
-        (weights.import_weights, (source, tmp_path / "run", given), "exists already"),
-        (weights.import_weights, (source, tmp_path / "new", fewer),
+        (import_weights, (source, tmp_path / "run", given), "exists already"),
+        (import_weights, (source, tmp_path / "new", fewer),
          "there are 4 names, but .* has 5 outputs"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):
@@ -320,7 +321,7 @@ def test_tensors_that_do_not_fit_each_other_are_listed(tmp_path):
     state["classifier.4.bias"] = torch.zeros(9)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(InputError) as error:
-        weights.import_weights(tmp_path / "odd.pth", tmp_path / "run", IMAGENET)
+        import_weights(tmp_path / "odd.pth", tmp_path / "run", IMAGENET)
     assert "features.3 has kernel (5, 5, 2, 12), expected (5, 5, 4, 12)" in str(error.value)
     assert "classifier.4 has bias (9,), expected (256,)" in str(error.value)
     assert not (tmp_path / "run").exists()

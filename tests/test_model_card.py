@@ -22,6 +22,7 @@ from ssljax.models.torch.description import Description, of_run
 from ssljax.report import front_matter, markdown, model_card
 from ssljax.runs import exported_folder
 from ssljax.runs.config import resolve
+from ssljax.runs.imported_weights import import_weights
 from ssljax.runs.run import make_run
 from ssljax.runs.trained_model import TrainedModel
 from ssljax.settings.errors import InputError
@@ -94,7 +95,7 @@ def test_torchvision_classifies_by_the_cards_own_lines(torchvisions, tmp_path, m
     exported_folder.write(
         tmp_path / "theirs", torchvisions, of_run(config, 68, names), config, "no card"
     )
-    weights.import_weights(tmp_path / "theirs", tmp_path / "run")
+    import_weights(tmp_path / "theirs", tmp_path / "run")
     weights.export_weights(tmp_path / "run", tmp_path / "ours")
     theirs = run_lines(tmp_path / "ours", monkeypatch)["logits"]
     expected = load_run(tmp_path / "run").outputs("image.jpg")
@@ -185,7 +186,7 @@ def test_several_heads_go_there_and_back(tmp_path):
     tensors = layout.write(params, stats)
     assert {"ssljax/params/projector/kernel", "features.1.running_var"} <= set(tensors)
     exported_folder.write(tmp_path / "out", tensors, of_run(config, 68, ()), config, "")
-    weights.import_weights(tmp_path / "out", tmp_path / "run")
+    import_weights(tmp_path / "out", tmp_path / "run")
     back = load_run(tmp_path / "run")
     for found, expected in ((back.params, params), (back.parts["stats"], stats)):
         jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -194,7 +195,7 @@ def test_several_heads_go_there_and_back(tmp_path):
     del tensors["ssljax/params/predictor/bias"]
     exported_folder.write(tmp_path / "less", tensors, of_run(config, 68, ()), config, "")
     with pytest.raises(InputError, match=r"predictor has bias missing, expected \(8,\)"):
-        weights.import_weights(tmp_path / "less", tmp_path / "other")
+        import_weights(tmp_path / "less", tmp_path / "other")
 
 
 @pytest.fixture(scope="module", params=["classification", "jigsaw"])
@@ -206,7 +207,7 @@ def exported(request, classification_run, pretext_run, tmp_path_factory):
     save(evaluate(run), run)
     save(evaluate(run, split="images[500:540]", checkpoint="latest"), run)
     weights.export_weights(run, folder / "out", licence="cc0-1.0")
-    weights.import_weights(folder / "out", folder / "back")
+    import_weights(folder / "out", folder / "back")
     return run, folder / "out", folder / "back"
 
 
@@ -328,14 +329,14 @@ def test_where_weights_can_be_exported_to(classification_run, tmp_path):
     assert len(list((tmp_path / "empty").iterdir())) == 3
     (tmp_path / "empty/config.json").unlink()
     with pytest.raises(InputError, match="empty has no config.json; expected a file of weights"):
-        weights.import_weights(tmp_path / "empty", tmp_path / "run")
+        import_weights(tmp_path / "empty", tmp_path / "run")
     with pytest.raises(InputError, match="full has no model.safetensors and no config.json"):
-        weights.import_weights(tmp_path / "full", tmp_path / "run")
+        import_weights(tmp_path / "full", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_what_is_given_comes_before_what_a_folder_says(exported, tmp_path):
     _, out, _ = exported
-    weights.import_weights(out, tmp_path / "run", Description(dataset="other", std=(1.0, 1.0, 1.0)))
+    import_weights(out, tmp_path / "run", Description(dataset="other", std=(1.0, 1.0, 1.0)))
     config = load_run(tmp_path / "run").run.config
     assert (config.data.dataset, config.data.std) == ("other", (1.0, 1.0, 1.0))

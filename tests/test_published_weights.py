@@ -18,6 +18,7 @@ from ssljax.models.network import Network, variables
 from ssljax.models.torch import layouts
 from ssljax.models.torch.description import IMAGENET, Description
 from ssljax.runs import transfer
+from ssljax.runs.imported_weights import import_weights
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from tests import references
@@ -249,7 +250,7 @@ def test_maes_fine_tuned_vits_keep_their_classes(tmp_path):
     theirs.head = nn.Linear(32, 3)
     path = saved(tmp_path, {"model": theirs.state_dict(), "epoch": 99}, "w.pth")
     given = IMAGENET.updated(Description(image_size=16, heads=2))
-    weights.import_weights(path, tmp_path / "run", given)
+    import_weights(path, tmp_path / "run", given)
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     normalised = ((image / 255 - IMAGENET.mean) / IMAGENET.std).astype(np.float32)[None]
     expected = theirs(nchw(normalised)).detach()
@@ -287,8 +288,8 @@ def test_a_file_without_a_head_becomes_a_run_that_computes_features(tmp_path, ca
     path = saved(tmp_path, {"teacher": teacher}, "w.pth")
     given = IMAGENET.updated(Description(image_size=28, heads=2))
     with pytest.raises(InputError, match="has no student; use init_part=teacher"):
-        weights.import_weights(path, tmp_path / "run", given)
-    weights.import_weights(path, tmp_path / "run", given, "teacher")
+        import_weights(path, tmp_path / "run", given)
+    import_weights(path, tmp_path / "run", given, "teacher")
     said = capsys.readouterr().err
     assert f"{path} is a checkpoint of DINOv2, teacher\nleft out: dino_head.mlp.0.weight" in said
     assert "positions are interpolated" in said
@@ -301,18 +302,18 @@ def test_a_file_without_a_head_becomes_a_run_that_computes_features(tmp_path, ca
     weights.export_weights(tmp_path / "run", tmp_path / "folder")
     weights.export_weights(tmp_path / "run", tmp_path / "w.safetensors")
     for name in ("folder", "w.safetensors"):
-        weights.import_weights(tmp_path / name, tmp_path / f"from {name}")
+        import_weights(tmp_path / name, tmp_path / f"from {name}")
         again = load_run(tmp_path / f"from {name}").features([image])
         np.testing.assert_array_equal(again, run.features([image]))
     named = given.updated(Description(class_names=("a",)))
     with pytest.raises(InputError, match="--class_names: the network of .* names no classes"):
-        weights.import_weights(path, tmp_path / "new", named, "teacher")
+        import_weights(path, tmp_path / "new", named, "teacher")
     source = start(tmp_path / "run", width=1 / 6, heads=2)
     assert set(source.params) == {"backbone"}
 
 
 def test_features_cannot_be_evaluated_or_trained(make_config, tmp_path):
-    weights.import_weights(saved(tmp_path, vit().state_dict()), tmp_path / "run",
+    import_weights(saved(tmp_path, vit().state_dict()), tmp_path / "run",
                            IMAGENET.updated(Description(image_size=16, heads=2)))  # fmt: skip
     config = load_run(tmp_path / "run").run.config
     said = "imported weights without a head have no loss"

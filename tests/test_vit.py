@@ -18,6 +18,7 @@ from ssljax.models.network import Network, variables
 from ssljax.models.torch import layouts, vit
 from ssljax.models.torch.description import IMAGENET
 from ssljax.runs import transfer
+from ssljax.runs.imported_weights import import_weights
 from ssljax.runs.run import make_run
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
@@ -375,16 +376,16 @@ def test_a_vit_goes_through_a_run_folder_and_back(tmp_path):
     torch.save({"state_dict": theirs.state_dict()}, tmp_path / "theirs.pth")
     given = dataclasses.replace(IMAGENET, image_size=SIZE)
     with pytest.raises(InputError, match="model.heads: 3 heads do not divide the 32 channels"):
-        weights.import_weights(tmp_path / "theirs.pth", tmp_path / "run", given)
+        import_weights(tmp_path / "theirs.pth", tmp_path / "run", given)
     given = dataclasses.replace(given, heads=2)
-    weights.import_weights(tmp_path / "theirs.pth", tmp_path / "run", given)
+    import_weights(tmp_path / "theirs.pth", tmp_path / "run", given)
     images = [np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)] * 2
     normalised = ((np.stack(images) / 255 - IMAGENET.mean) / IMAGENET.std).astype(np.float32)
     expected = theirs(nchw(normalised)).detach()
     logits = load_run(tmp_path / "run").outputs(images)
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     weights.export_weights(tmp_path / "run", tmp_path / "ours.safetensors")
-    weights.import_weights(tmp_path / "ours.safetensors", tmp_path / "again")  # it knows the heads
+    import_weights(tmp_path / "ours.safetensors", tmp_path / "again")  # it knows the heads
     np.testing.assert_array_equal(load_run(tmp_path / "again").outputs(images), logits)
     safetensors = references.load("safetensors.torch")
     other = timms().eval()

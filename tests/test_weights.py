@@ -14,6 +14,7 @@ from ssljax import load_run, weights
 from ssljax.models.torch import description, state_dict_files
 from ssljax.models.torch.description import IMAGENET, Description
 from ssljax.models.torch.layouts import ALEXNET, read_file
+from ssljax.runs.imported_weights import import_weights
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from tests.commands import run as run_command
@@ -91,7 +92,7 @@ def test_what_a_pth_file_cannot_say_is_asked_for(run, tmp_path):
 
 def test_what_is_given_comes_before_what_the_file_says(run, tmp_path):
     weights.export_weights(run, tmp_path / "w.safetensors", "")
-    weights.import_weights(tmp_path / "w.safetensors", tmp_path / "back", IMAGENET)
+    import_weights(tmp_path / "w.safetensors", tmp_path / "back", IMAGENET)
     data = load_run(tmp_path / "back").run.config.data
     assert (data.image_size, tuple(data.mean)) == (224, IMAGENET.mean)
     assert load_run(tmp_path / "back").class_names == load_run(run).class_names
@@ -121,7 +122,7 @@ def test_damaged_metadata_are_named(tmp_path, key, text, said):
     metadata = {**IMAGENET.metadata(), f"ssljax.{key}": text}
     state_dict_files.write(tmp_path / "w.safetensors", tensors(), metadata)
     with pytest.raises(InputError, match=said):
-        weights.import_weights(tmp_path / "w.safetensors", tmp_path / "run")
+        import_weights(tmp_path / "w.safetensors", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

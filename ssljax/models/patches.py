@@ -1,8 +1,14 @@
-"""Images as rows of patches."""
+"""Images as rows of patches, and their projection to tokens."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
+
+from ssljax.models.initializers import initializers
 
 
 def patchify(images: jax.Array, side: int) -> jax.Array:
@@ -24,3 +30,40 @@ def patchify(images: jax.Array, side: int) -> jax.Array:
     patches = images.reshape(batch, rows, side, columns, side, channels)
     patches = patches.transpose(0, 1, 3, 2, 4, 5)
     return patches.reshape(batch, rows * columns, side**2 * channels)
+
+
+class PatchEmbed(nn.Module):
+    """The linear projection of patches.
+
+    Its kernel is that of a convolution, [side, side, 3, channels]. New ones are drawn as those of a
+    dense layer, as in the official code of MAE and MoCo v3.
+
+    Attributes:
+      side: of a patch, in pixels.
+      channels: of a token.
+      initializer: see `ssljax.models.initializers`.
+      dtype: computed in.
+    """
+
+    side: int
+    channels: int
+    initializer: str
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, patches: jax.Array) -> jax.Array:
+        """[B, N, side² · 3] to [B, N, channels]."""
+        inputs = patches.shape[-1]
+        # timm and DINO leave PyTorch's weights here.
+        name = "pytorch" if self.initializer == "normal" else self.initializer
+        kernel_init, bias_init = initializers(name, inputs)
+
+        def convolution(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+            dense = kernel_init(key, (inputs, self.channels), jnp.float32)
+            return jnp.asarray(dense).reshape(shape)
+
+        kernel = self.param("kernel", convolution, (self.side, self.side, 3, self.channels))
+        bias = self.param("bias", bias_init, (self.channels,), jnp.float32)
+        kernel = kernel.reshape(inputs, self.channels)
+        patches, kernel, bias = (x.astype(self.dtype) for x in (patches, kernel, bias))
+        return jnp.dot(patches, kernel) + bias
