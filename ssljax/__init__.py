@@ -1,9 +1,10 @@
 """ssljax: self-supervised pretraining of image models in JAX and Flax.
 
 The functions `prepare`, `train`, `evaluate`, `probe` and `features` do what the commands of these
-names do, and `load_run` loads a trained model. `load_config` reads a config file; config files
-themselves use `train_config` and `study_config`. The commands are modules, such as
-`python -m ssljax.train`; `python -m ssljax` lists them.
+names do, and `load_run` loads a trained model. `export_weights` and `import_weights` hand weights
+over to other libraries and back. `load_config` reads a config file; config files themselves use
+`train_config` and `study_config`. The commands are modules, such as `python -m ssljax.train`;
+`python -m ssljax` lists them.
 
 Importing ssljax imports nothing else and changes nothing in the process.
 """
@@ -22,16 +23,20 @@ if TYPE_CHECKING:
     from ssljax.probe import probe
     from ssljax.runs.config import train_config
     from ssljax.runs.config_flags import load_config
+    from ssljax.runs.imported_weights import import_weights
     from ssljax.runs.trained_model import TrainedModel, load_run
     from ssljax.studies.config import arm_config, setting_config, study_config
     from ssljax.train import train
+    from ssljax.weights import export_weights
 
 __version__ = "0.1.0"
 __all__ = [
     "TrainedModel",
     "arm_config",
     "evaluate",
+    "export_weights",
     "features",
+    "import_weights",
     "load_config",
     "load_run",
     "prepare",
@@ -46,7 +51,9 @@ _MODULES = {
     "TrainedModel": "ssljax.runs.trained_model",
     "arm_config": "ssljax.studies.config",
     "evaluate": "ssljax.evaluate",
+    "export_weights": "ssljax.weights",
     "features": "ssljax.features",
+    "import_weights": "ssljax.runs.imported_weights",
     "load_config": "ssljax.runs.config_flags",
     "load_run": "ssljax.runs.trained_model",
     "prepare": "ssljax.prepare",
