@@ -10,6 +10,7 @@ the package. Features are probed, and the whole network is fine-tuned, with 1,00
     python -m ssljax.study --config=configs/methods.py:settings --workdir=runs/settings
     python -m ssljax.study --config=configs/methods.py:table --workdir=runs/table
     python -m ssljax.study --config=configs/methods.py:suspects --workdir=runs/suspects
+    python -m ssljax.study --config=configs/methods.py:resnet10 --workdir=runs/resnet10
     python -m ssljax.study --config=configs/methods.py:alexnet --workdir=runs/alexnet
     python -m ssljax.study --config=configs/methods.py:vit --workdir=runs/vit
 
@@ -19,9 +20,10 @@ trains each method with two learning rates for two epochs, and probes on the 3,0
 in `CHOSEN`. `table` trains each method for six epochs, with three seeds for some of them by
 `--only=METHOD --seed=N`, and the best one also for 24. `suspects` varies one thing at a time for
 the puzzle and for SimCLR: the puzzle's shortcuts, the depth of the network, the number of images
-(in as many steps), and the epochs; what it is compared with is in `table`. `alexnet` trains the
-puzzles with AlexNet, and `vit` methods with a small vision transformer for three epochs; each has
-its own random weights beside it. What came out is in docs/results.md.
+(in as many steps), and the epochs; what it is compared with is in `table`. `resnet10` fine-tunes a
+network of half the depth from the best method and from random weights. `alexnet` trains the puzzles
+with AlexNet, and `vit` methods with a small vision transformer for three epochs; each has its own
+random weights beside it. What came out is in docs/results.md.
 """
 
 import pathlib
@@ -89,18 +91,12 @@ def _settings() -> ConfigDict:
 
 
 def _table() -> ConfigDict:
-    config = _on_fashion_mnist()
+    config = _with_more_labels_for_random_weights()
     config.seeds = 3
-    config.probes = ("knn", "linear")
-    config.label_fractions = (*FRACTIONS, *BETWEEN)
-    config.label_epochs = (*LABEL_EPOCHS, *BETWEEN_EPOCHS)
-    config.settings.fast = ssljax.setting_config(learning_rate=3e-3, weight_decay=1e-5)
-    config.settings.slow = ssljax.setting_config(learning_rate=1e-3, weight_decay=1e-5)
     for name in METHODS:
         config.pretexts[name] = _chosen(name)
     config.pretexts[f"{BEST}_longer"] = _chosen(BEST, epochs=LONGER)
     config.pretexts.supervised = _pretext("classification")
-    config.arms.random = ssljax.arm_config("random")
     for name in FINE_TUNED:
         config.arms[name] = ssljax.arm_config(name)
         config.arms[name].label_fractions = FRACTIONS
@@ -126,6 +122,14 @@ def _suspects() -> ConfigDict:
     return config
 
 
+def _resnet10() -> ConfigDict:
+    config = _with_more_labels_for_random_weights("resnet10")
+    config.pretexts[BEST] = _chosen(BEST, "resnet10")
+    config.arms[BEST] = ssljax.arm_config(BEST)
+    config.arms[BEST].label_fractions = FRACTIONS
+    return config
+
+
 def _alexnet() -> ConfigDict:
     config = _beside_random_weights("alexnet")
     for name in PUZZLES:
@@ -145,8 +149,18 @@ def _vit() -> ConfigDict:
 
 
 STUDIES = {
-    "settings": _settings, "table": _table, "suspects": _suspects, "alexnet": _alexnet, "vit": _vit,
+    "settings": _settings, "table": _table, "suspects": _suspects, "resnet10": _resnet10,
+    "alexnet": _alexnet, "vit": _vit,
 }  # fmt: skip
+
+
+def _with_more_labels_for_random_weights(model: str = "resnet18") -> ConfigDict:
+    config = _beside_random_weights(model)
+    config.label_fractions = (*FRACTIONS, *BETWEEN)
+    config.label_epochs = (*LABEL_EPOCHS, *BETWEEN_EPOCHS)
+    config.settings.fast = ssljax.setting_config(learning_rate=3e-3, weight_decay=1e-5)
+    config.settings.slow = ssljax.setting_config(learning_rate=1e-3, weight_decay=1e-5)
+    return config
 
 
 def _beside_random_weights(model: str) -> ConfigDict:

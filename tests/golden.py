@@ -40,7 +40,7 @@ STEPPED = [  # a test takes one step of each
 ]  # fmt: skip
 CONFIGS = STEPPED + [
     "methods.py", "methods.py:settings", "methods.py:table", "methods.py:suspects",
-    "methods.py:alexnet", "methods.py:vit",
+    "methods.py:resnet10", "methods.py:alexnet", "methods.py:vit",
 ] + [
     f"evaluate.py:protocol={protocol},model=resnet18" for protocol in ("linear", "finetune")
 ] + [
