@@ -17,7 +17,7 @@ import pytest
 from ssljax.data import pipeline
 from ssljax.data.cache import open_images
 from ssljax.data.image_source import ImageSource
-from ssljax.data.readers import reader_processes
+from ssljax.data.readers import batch_requests, reader_processes
 from ssljax.data.records import Records, open_records
 from ssljax.methods import make_method
 from ssljax.methods.jigsaw import Jigsaw
@@ -168,7 +168,7 @@ def test_a_process_that_dies_ends_the_reading(folder, processes):
 
 
 def test_processes_that_are_stopped_are_done_without(folder, processes, monkeypatch, capsys):
-    monkeypatch.setattr(reader_processes, "_PATIENCE", 1)
+    monkeypatch.setattr(batch_requests, "PATIENCE", 1)
     batches, expected = read(folder), read(folder, workers=0)
     assert_same([next(batches)], [next(expected)])
     while reader_processes.shared(2).up < 2:  # an earlier test may have ended them

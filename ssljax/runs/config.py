@@ -17,7 +17,7 @@ from ssljax.methods import METHODS, check_method, method_class, method_defaults
 from ssljax.models import MODELS, automatic_dtype, check_model, make_network, model_defaults
 from ssljax.models.backbone import BackboneOptions
 from ssljax.models.network import Network
-from ssljax.settings import run_settings
+from ssljax.settings import run_checks, run_settings
 from ssljax.settings.errors import InputError
 from ssljax.settings.options import flatten, option, options, same_kind
 
@@ -65,7 +65,7 @@ def check_train_config(config: ConfigDict) -> None:
     Raises:
       InputError: names the key and what would be right.
     """
-    run_settings.check_run_settings(config)
+    run_checks.check_run_settings(config)
     check_method(config.method)
     check_model(config.model)
 

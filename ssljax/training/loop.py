@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -30,7 +29,8 @@ from ssljax.runs.checkpoints import BEST, LATEST, Checkpoints
 from ssljax.runs.config import resolve
 from ssljax.runs.folder import recorded_config
 from ssljax.runs.run import Run, open_run
-from ssljax.settings.errors import Diverged, Interrupted, ProcessLost, TrainingFailed
+from ssljax.settings.errors import Diverged, TrainingFailed
+from ssljax.training.endings import endings, interrupted
 from ssljax.training.memory import check_memory
 from ssljax.training.profile import Profile
 from ssljax.training.progress import duration, opening, say_concerns
@@ -98,7 +98,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.callback(reader_processes.end_late)
         interruption = stack.enter_context(Interruption())
-        stack.enter_context(_endings(folder, checkpoints))
+        stack.enter_context(endings(folder, checkpoints))
         # ------------------------------------------------------------ state, log, input
         started = start(run, run_step, steps_per_epoch, checkpoints, folder, stack)
         state, step = started.state, started.step
@@ -162,7 +162,7 @@ def train(
                 if checkpoints.step(LATEST) != step:
                     save_latest()
                 checkpoints.wait()
-                raise _interrupted(number, step)
+                raise interrupted(number, step)
 
         # ------------------------------------------------------------ the loop
         validate_every = config.validate_every_epochs * steps_per_epoch
@@ -221,44 +221,6 @@ def _best_step(run: Run, log: TrainingLog) -> int | None:
         return None
     rows = [row for row in log.metrics.validations() if not np.isnan(row[name])]
     return max(rows, key=lambda row: sign * row[name])["step"] if rows else None
-
-
-def _interrupted(number: int, step: int) -> Interrupted:
-    ending = Interrupted(
-        number,
-        f"interrupted; a checkpoint was saved at step {step}, and the same command continues from "
-        "there",
-    )
-    ending.shared = True
-    return ending
-
-
-@contextlib.contextmanager
-def _endings(folder: pathlib.Path, checkpoints: Checkpoints) -> Iterator[None]:
-    """Turns errors of training into endings that name the checkpoint to continue from."""
-    try:
-        yield
-    except Diverged as error:
-        checkpoints.wait()
-        ending = Diverged(
-            f"{error}; {checkpoints.last_good()}. Try a lower optimizer.learning_rate"
-        )
-        ending.shared = True
-        raise ending from error
-    except OSError as error:
-        with contextlib.suppress(TrainingFailed):
-            checkpoints.wait()
-        raise TrainingFailed(
-            f"{error.filename or folder}: {error.strerror or error}; {checkpoints.last_good()}"
-        ) from error
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
-        if not processes.lost(error):
-            raise
-        raise checkpoints.process_lost(error) from error
-    finally:
-        # Closing would wait for the others, or for the checkpoint.
-        if not isinstance(sys.exception(), ProcessLost | KeyboardInterrupt):
-            checkpoints.close()
 
 
 @jax.jit

@@ -17,35 +17,24 @@ from __future__ import annotations
 
 import atexit
 import collections
-import contextlib
-import dataclasses
 import itertools
-import mmap
 import multiprocessing.connection
-import os
-import pickle
-import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssljax.data.order import Step
-from ssljax.data.readers import reader, shared_memory
+from ssljax.data.readers import batch_requests
+from ssljax.data.readers.batch_requests import Reading, Request
 from ssljax.data.readers.shared_memory import Layout
-from ssljax.settings.errors import TrainingFailed
-from ssljax.settings.messages import say
+from ssljax.data.readers.worker import Worker
 
 if TYPE_CHECKING:
     from ssljax.data.read_batch import HostBatch, ReadBatch
 
 _AHEAD = 2  # batches requested from a process at a time, so that it need not wait for the next
-_SLOTS = 8  # per process and reading; a caller that keeps more batches gets copies
-_PATIENCE = 10  # seconds until the caller reads a batch that it has requested from a process
-_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 _shared: dict[int, ReaderProcesses] = {}
 
@@ -69,7 +58,7 @@ class ReaderProcesses:
     """Reader processes, which serve any number of readings at the same time."""
 
     def __init__(self, count: int):
-        self._workers = [_Worker() for _ in range(count)]
+        self._workers = [Worker() for _ in range(count)]
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._closed = False
@@ -85,8 +74,8 @@ class ReaderProcesses:
           TrainingFailed: a process has died.
         """
         steps = iter(steps)
-        reading = _Reading(next(self._numbers), read, Layout(read.layout(batch_size)))
-        asked: collections.deque[_Request] = collections.deque()
+        reading = Reading(next(self._numbers), read, Layout(read.layout(batch_size)))
+        asked: collections.deque[Request] = collections.deque()
         try:
             while True:
                 self._take_answers()
@@ -116,7 +105,7 @@ class ReaderProcesses:
         """The number of processes that are ready."""
         return sum(worker.up for worker in self._workers)
 
-    def _idlest(self) -> _Worker | None:
+    def _idlest(self) -> Worker | None:
         """The process with the fewest requests, if one can take more."""
         able = [
             worker
@@ -125,12 +114,12 @@ class ReaderProcesses:
         ]
         return min(able, key=lambda worker: len(worker.asked), default=None)
 
-    def _take_answers(self, until: _Request | None = None) -> None:
+    def _take_answers(self, until: Request | None = None) -> None:
         """Takes the answers that have arrived, and waits for that to a given request.
 
         If its process does not answer, the request is given up.
         """
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + batch_requests.PATIENCE
         with self._lock:
             self._receive(timeout=0)
             while until is not None and not until.answered:
@@ -162,158 +151,3 @@ class ReaderProcesses:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
-
-
-class _Worker:
-    """The training process's side of a reader process.
-
-    Attributes:
-      up: whether it is ready.
-      late: whether a request was given up, and no answer has come since.
-      asked: the requests that it has not answered yet; it answers in this order.
-    """
-
-    def __init__(self) -> None:
-        self.up = self.late = False
-        self.asked: collections.deque[_Request] = collections.deque()
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {
-            **os.environ,
-            # The empty entry stands for the working folder, which -P leaves out.
-            "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
-            "OPENBLAS_NUM_THREADS": "1",
-            "JAX_PLATFORMS": "cpu",  # accelerators belong to the training process
-        }
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # inherited by the child
-        try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", reader.__name__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=environment,
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            theirs.close()
-
-    def fileno(self) -> int:
-        """For `multiprocessing.connection.wait`."""
-        return self.socket.fileno()
-
-    def send(self, *message: Any, file: int | None = None) -> None:
-        """Sends a message, and a file descriptor with it.
-
-        Raises:
-          TrainingFailed: the process has died.
-        """
-        try:
-            socket.send_fds(self.socket, [pickle.dumps(message)], [] if file is None else [file])
-        except ConnectionError as error:
-            raise self._died() from error
-
-    def receive(self) -> None:
-        """Takes an answer.
-
-        Raises:
-          TrainingFailed: the process has died.
-        """
-        message = b""
-        with contextlib.suppress(ConnectionError):
-            message = self.socket.recv(reader.LONGEST)
-        if not message:
-            raise self._died()
-        if self.up:
-            self.asked.popleft().take(pickle.loads(message))
-        if self.late:
-            say(f"the reader process (pid {self.process.pid}) answers again")
-        self.up, self.late = True, False
-
-    def _died(self) -> TrainingFailed:
-        code = self.process.wait()
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        if code == -signal.SIGKILL:
-            how += "; the system does this when memory runs out: try fewer data.workers"
-        return TrainingFailed(f"a reader process (pid {self.process.pid}) {how}")
-
-
-@dataclasses.dataclass
-class _Slots:
-    """The slots of one process and one reading; a slot's number is its index in `memory`."""
-
-    memory: list[mmap.mmap] = dataclasses.field(default_factory=list)
-    free: list[int] = dataclasses.field(default_factory=list)
-
-
-class _Reading:
-    """One call of `batches`: what it reads, and its slots in each process."""
-
-    def __init__(self, number: int, read: ReadBatch, layout: Layout):
-        self._number, self._read, self._layout = number, read, layout
-        self._slots: dict[_Worker, _Slots] = {}
-
-    def ask(self, worker: _Worker, step: Step) -> _Request:
-        """Requests a step's batch from a process."""
-        if worker not in self._slots:
-            self._slots[worker] = _Slots()
-            description = pickle.dumps((self._read, self._layout))
-            with shared_memory.new(len(description)) as (file, memory):
-                memory[:] = description
-                worker.send("open", self._number, file=file)
-        slots = self._slots[worker]
-        if not slots.free:
-            with shared_memory.new(self._layout.size) as (file, memory):
-                worker.send("slot", self._number, file=file)
-            slots.free.append(len(slots.memory))
-            slots.memory.append(memory)
-        slot = slots.free.pop()
-        arrays = self._layout.on(slots.memory[slot])
-        arrays["record"][:], arrays["mask"][:] = step.records, step.mask
-        worker.send("read", self._number, slot, step.epoch)
-        worker.asked.append(_Request(worker, step, self._layout, slots, slot))
-        return worker.asked[-1]
-
-    def close(self) -> None:
-        """Tells the processes to forget it."""
-        for worker in self._slots:
-            with contextlib.suppress(TrainingFailed):  # the process has ended
-                worker.send("close", self._number)
-
-
-@dataclasses.dataclass
-class _Request:
-    """A batch that was requested from a process."""
-
-    worker: _Worker
-    step: Step
-    layout: Layout
-    slots: _Slots
-    slot: int
-    answered: bool = False
-    given_up: bool = False
-    error: Exception | None = None
-
-    def give_up(self) -> None:
-        """Nobody will ask for the batch; its slot is reused when the answer comes."""
-        if not self.worker.late:
-            say(
-                f"a reader process (pid {self.worker.process.pid}) has not answered for "
-                f"{_PATIENCE} seconds; the training process reads its batches until it does"
-            )
-        self.worker.late = self.given_up = True
-
-    def take(self, error: Exception | None) -> None:
-        """Takes the answer."""
-        self.error, self.answered = error, True
-        if self.given_up:
-            self.slots.free.append(self.slot)
-
-    def batch(self) -> HostBatch:
-        """The batch; its slot is reused after the last array on it has been freed."""
-        if self.error:
-            raise self.error
-        slots, slot = self.slots, self.slot
-        batch = self.layout.on(slots.memory[slot], gone=lambda: slots.free.append(slot))
-        if len(slots.memory) < _SLOTS or slots.free:
-            return batch
-        return {name: array.copy() for name, array in batch.items()}
