@@ -1,9 +1,9 @@
 """ssljax: self-supervised pretraining of image models in JAX and Flax.
 
-The functions `prepare`, `train`, `evaluate`, `probe` and `features` do what the commands of these
-names do, and `load_run` loads a trained model. `export_weights` and `import_weights` hand weights
-over to other libraries and back. `load_config` reads a config file; config files themselves use
-`train_config` and `study_config`. The commands are modules, such as `python -m ssljax.train`;
+The functions `prepare`, `train`, `evaluate`, `probe`, `study` and `features` do what the commands
+of these names do, and `load_run` loads a trained model. `export_weights` and `import_weights` hand
+weights over to other libraries and back. `load_config` reads a config file; config files themselves
+use `train_config` and `study_config`. The commands are modules, such as `python -m ssljax.train`;
 `python -m ssljax` lists them.
 
 Importing ssljax imports nothing else and changes nothing in the process.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ssljax.runs.imported_weights import import_weights
     from ssljax.runs.trained_model import TrainedModel, load_run
     from ssljax.studies.config import arm_config, setting_config, study_config
+    from ssljax.study import study
     from ssljax.train import train
     from ssljax.weights import export_weights
 
@@ -42,6 +43,7 @@ __all__ = [
     "prepare",
     "probe",
     "setting_config",
+    "study",
     "study_config",
     "train",
     "train_config",
@@ -59,6 +61,7 @@ _MODULES = {
     "prepare": "ssljax.prepare",
     "probe": "ssljax.probe",
     "setting_config": "ssljax.studies.config",
+    "study": "ssljax.study",
     "study_config": "ssljax.studies.config",
     "train": "ssljax.train",
     "train_config": "ssljax.runs.config",

@@ -16,7 +16,6 @@ from ssljax.settings.command_line import no_arguments
 from ssljax.settings.errors import InputError, TrainingFailed
 from ssljax.settings.messages import say, show
 from ssljax.settings.option_help import Fields
-from ssljax.settings.printable import quoted
 
 if TYPE_CHECKING:
     from ssljax.studies.outcomes import Failure, Outcome
@@ -54,7 +53,7 @@ def study(
         in the results.
     """
     from ssljax.report import study_files
-    from ssljax.studies import finished_runs, outcomes, plan, preflight, results
+    from ssljax.studies import finished_runs, outcomes, plan, planned_runs, preflight, results
     from ssljax.studies.config import check_study_config, complete_study
     from ssljax.studies.sharing import finish
 
@@ -96,7 +95,7 @@ def study(
         if report_only:
             ended_runs = {key: finished_runs.find(run) for key, run in runs.items()}
         else:
-            ended_runs = finish(runs, _run_and_probe)
+            ended_runs = finish(runs, planned_runs.finish)
         missing += [
             f"{seed_folder.name}/{run.folder.name}"
             for key, run in runs.items()
@@ -123,48 +122,13 @@ def study(
     return collected
 
 
-def _run_and_probe(planned: PlannedRun) -> Outcome:
-    import dataclasses
-
-    from ssljax.probe import probe
-    from ssljax.studies import probing
-
-    outcome = _run(planned.config, planned.folder)
-    if planned.probing is None:
-        return outcome
-    step, seed = outcome.test.step, planned.config.seed
-    rows = probing.finish(planned.probing, probe, planned.folder, step, seed)
-    return dataclasses.replace(outcome, probes=rows)
-
-
-def _run(config: ConfigDict, folder: pathlib.Path) -> Outcome:
-    """Trains and evaluates one run, as far as that is not done yet."""
-    from ssljax.evaluate import evaluate, save
-    from ssljax.runs import saved_evaluations
-    from ssljax.runs.metrics_log import read_metrics
-    from ssljax.runs.saved_checkpoints import SavedCheckpoints
-    from ssljax.studies.outcomes import Outcome, checked
-    from ssljax.train import train
-
-    method = train(config, folder).method
-    _, step = SavedCheckpoints(folder).find(method.hand_over)
-    done = saved_evaluations.path(folder, config.data.test_split, step)
-    rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
-    if done.exists():
-        try:
-            return checked(Outcome(folder, saved_evaluations.read(done), rows))
-        except InputError as error:
-            say(f"{error}; it is evaluated again")
-    save(evaluate(folder), folder)
-    return checked(Outcome(folder, saved_evaluations.read(done), rows))
-
-
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Runs the study and says where the report is."""
     no_arguments(positional)
     from ssljax.devices import cpu, distributed
     from ssljax.devices.compilation_cache import keep_programs
     from ssljax.runs.config import cpu_devices
+    from ssljax.studies import summary
     from ssljax.studies.config import check_study_config, complete_study
     from ssljax.studies.results import describe_failure
 
@@ -184,42 +148,14 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
             "report of the parts that are finished.",
         )
         return
-    show("", *describe(collected))
+    show("", *summary.table(collected))
     if collected["arms"]:
-        show("", "Next, with the best arm:", f"  {_prediction(collected, arguments.plugin)}")
+        show("", "Next, with the best arm:", f"  {summary.prediction(collected, arguments.plugin)}")
     show("", f"report: {storage.path(arguments.workdir, '--workdir') / 'report.html'}")
     if failures := collected["failures"]:
         raise TrainingFailed(
             f"{len(failures)} runs failed, the first: {describe_failure(failures[0])}"
         )
-
-
-def _prediction(collected: dict[str, Any], plugin: str) -> str:
-    """The command that predicts with the arm that is best at the largest share of the labels."""
-    from ssljax.studies.results import chosen
-
-    arms = [chosen(arm) for arm in collected["arms"].values()]
-    best = max(arms, key=lambda summary: summary["mean"]["top1"])
-    folder = quoted(str(best["runs"][0]["folder"]))
-    plugins = f" --plugin={quoted(plugin)}" if plugin else ""
-    return f"python -m ssljax.predict --workdir={folder}{plugins} IMAGE_OR_FOLDER..."
-
-
-def describe(collected: dict[str, Any]) -> list[str]:
-    """The accuracies of a study as the lines of a table, in percent."""
-    from ssljax.studies.results import failed_arms
-
-    longest = max(map(len, collected["config"]["arms"]))
-    heads = f"{'labels':>7} {'top-1':>7} {'top-3':>7} {'top-5':>7} {'class mean':>11}"
-    lines = [f"{'arm':{longest}} {heads}"]
-    for name, arm in collected["arms"].items():
-        for share in arm["labels"].values():
-            mean = share["settings"][share["best"]]["mean"]
-            values = (100 * mean[key] for key in ("top1", "top3", "top5", "class_mean"))
-            row = "{:7.1f} {:7.1f} {:7.1f} {:11.1f}".format(*values)
-            lines.append(f"{name:{longest}} {share['fraction']:7.0%} {row}")
-    lines += [f"{name:{longest}}  failed" for name in failed_arms(collected)]
-    return lines
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:

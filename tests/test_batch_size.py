@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ssljax import load_run
+from ssljax import load_run, study
 from ssljax.evaluate import evaluate
 from ssljax.runs.config import resolve
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.run import open_run
 from ssljax.settings.errors import InputError
-from ssljax.study import study
 from ssljax.training.loop import train
 from ssljax.training.training_records import training_records
 from ssljax.training.validation import Evaluator

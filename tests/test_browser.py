@@ -54,7 +54,7 @@ def folder(data_dir, tmp_path_factory):
             run.probes.map_images = 500
         del config.arms.imagenet, config.arms.puzzle
         folder = tmp_path_factory.mktemp("browser") / "a study"
-        study.study(config, folder)
+        study(config, folder)
     return folder
 
 

@@ -55,7 +55,7 @@ def test_three_methods_with_random_and_imagenet_weights_beside_them(tmp_path):
         # One map of photographs is enough here.
         if run is not config.pretexts.simclr:
             run.probes.map_images = 0
-    results = study.study(config.lock(), tmp_path / "study")
+    results = study(config.lock(), tmp_path / "study")
     assert set(results["arms"]) == {"random", "imagenet", *SIZES}
     for name, arm in results["arms"].items():
         assert 0 <= chosen(arm)["mean"]["top1"] <= 1, name

@@ -42,7 +42,7 @@ def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_p
     config.pretexts.broken = config.pretexts.puzzle.copy_and_resolve_references()
     config.pretexts.broken.optimizer.learning_rate = WILD
     config.arms.broken = arm_config("broken")
-    results = study.study(config, tmp_path)
+    results = study(config, tmp_path)
 
     assert {failure["run"] for failure in results["failures"]} == {
         f"seed-0/{name}"
@@ -68,7 +68,7 @@ def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_p
     assert without_hits.pop("hits")
     files[-1].write_text(json.dumps(without_hits))
     files[0].write_text('{"dataset": 1}')
-    again = study.study(config, tmp_path)
+    again = study(config, tmp_path)
     assert (again["arms"], again["failures"]) == (results["arms"], results["failures"])
     assert {path: len(read_metrics(path.parent)) for path in rows} == rows  # not trained again
     folder = tmp_path / "seed-0/arm-random-wild"
@@ -80,7 +80,7 @@ def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_p
     config.settings.wild.learning_rate = 1e-4
     said = rf"{folder} holds a run that failed with other settings \(optimizer.learning_rate"
     with pytest.raises(InputError, match=said):
-        study.study(config, tmp_path)
+        study(config, tmp_path)
 
 
 def outcome(top1):
@@ -121,7 +121,7 @@ def test_exit_code_and_last_line_say_that_a_run_failed(data_dir, tmp_path):
 def test_a_study_without_any_finished_arm_ends_with_one_line(config, tmp_path):
     config.classification.optimizer.learning_rate = WILD
     with pytest.raises(TrainingFailed, match="every arm failed, the first: seed-0/arm-random: "):
-        study.study(config, tmp_path)
+        study(config, tmp_path)
 
 
 def test_a_study_says_which_process_it_waits_for(data_dir, tmp_path):

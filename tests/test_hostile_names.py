@@ -124,5 +124,5 @@ def test_names_that_become_folders_are_checked(tmp_path, monkeypatch, group, nam
     }[group]  # fmt: skip
     config[group][name] = entry
     with pytest.raises(InputError, match=rf"^{group}: .* cannot be a name"):
-        study.study(config, tmp_path / "study")
+        study(config, tmp_path / "study")
     assert not (tmp_path / "study").exists()

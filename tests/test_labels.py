@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
+from ssljax import study
 from ssljax.data.records import NO_LABEL, open_records
 from ssljax.data.subset import label_fraction
 from ssljax.evaluate import evaluate
 from ssljax.settings.errors import InputError
-from ssljax.study import study
 from ssljax.training.loop import train
 from tests import labelled_set, tiny_study
 

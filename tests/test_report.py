@@ -14,6 +14,7 @@ import scipy.stats
 from PIL import Image
 
 from ssljax import study
+from ssljax.files import storage
 from ssljax.files.packed_bits import unpacked
 from ssljax.report import budgets, classes, curves, study_page, tables
 from ssljax.report.curves import Curve
@@ -41,7 +42,7 @@ def config(data_dir):
 @pytest.fixture(scope="module")
 def folder(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    study.study(config, folder)
+    study(config, folder)
     return folder
 
 
@@ -52,7 +53,7 @@ def results(folder):
 
 def evaluation(results, arm, seed):
     run = chosen(results["arms"][arm])["runs"][seed]["folder"]
-    [file] = (study.storage.path(run, "") / "evaluation").glob("*.json")
+    [file] = (storage.path(run, "") / "evaluation").glob("*.json")
     return json.loads(file.read_text())
 
 
@@ -158,7 +159,7 @@ def test_published_results_are_those_of_the_study_s_data_set(folder, config, res
     assert "a talk" in tables.arms(results)
     other = config.copy_and_resolve_references()
     other.published.dataset = "deep_fashion/slides"
-    text = tables.arms(study.study(other, folder))
+    text = tables.arms(study(other, folder))
     for said in ("52.2", "47.4", "a talk", "published"):
         assert said not in text, said
 

@@ -10,21 +10,21 @@ import sys
 
 import pytest
 
-from ssljax import arm_config, setting_config, study
+from ssljax import arm_config, load_config, setting_config, study
 from ssljax.runs.metrics_log import read_metrics
-from ssljax.settings import config_files
 from ssljax.settings.errors import InputError, Interrupted
-from ssljax.studies import labels_worth
+from ssljax.studies import labels_worth, planned_runs
 from ssljax.studies.results import best, chosen
 from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
 def config(data_dir):
-    config = config_files.load(f"{REPOSITORY}/tests/tiny_study.py")
-    for run in (config.pretexts.puzzle, config.classification):
-        run.data.data_dir = data_dir
-    return config.lock()  # as flags do
+    return load_config(
+        f"{REPOSITORY}/tests/tiny_study.py",
+        pretexts__puzzle__data__data_dir=data_dir,
+        classification__data__data_dir=data_dir,
+    )
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
     in_repository, config, tmp_path, monkeypatch
 ):
     config.seeds = 2
-    real, calls = study._run, []
+    real, calls = planned_runs.train_and_evaluate, []
 
     def interrupted(run, folder):
         calls.append(folder.name)
@@ -70,14 +70,14 @@ def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
             raise Interrupted(2, "as by Ctrl-C")
         return real(run, folder)
 
-    monkeypatch.setattr(study, "_run", interrupted)
+    monkeypatch.setattr(planned_runs, "train_and_evaluate", interrupted)
     with pytest.raises(Interrupted):
-        study.study(config, tmp_path)
+        study(config, tmp_path)
     assert calls == ["pretext-puzzle", "arm-random", "arm-puzzle"]
-    monkeypatch.setattr(study, "_run", real)
+    monkeypatch.setattr(planned_runs, "train_and_evaluate", real)
     finished = tmp_path / "seed-0" / "arm-random" / "metrics.jsonl"
     before = os.stat(finished).st_size
-    results = study.study(config, tmp_path)
+    results = study(config, tmp_path)
     assert os.stat(finished).st_size == before
 
     assert json.loads((tmp_path / "results.json").read_text()) == results
@@ -131,17 +131,17 @@ def test_two_processes_share_the_runs(data_dir, tmp_path):
 
 def test_parts_that_are_put_together_are_the_study(in_repository, config, tmp_path):
     with pytest.raises(InputError, match="--only: 'puzle' is no pretext task .*'puzzle'"):
-        study.study(config, tmp_path, only=("puzle",))
+        study(config, tmp_path, only=("puzle",))
     with pytest.raises(InputError, match="--seed must be >= 0 and < seeds=1, got 1"):
-        study.study(config, tmp_path, seed=1)
+        study(config, tmp_path, seed=1)
     one, other = tmp_path / "one", tmp_path / "other"
-    assert study.study(config, one, only=("random",), seed=0) == {}
+    assert study(config, one, only=("random",), seed=0) == {}
     assert [path.name for path in (one / "seed-0").glob("[!.]*")] == ["arm-random"]
-    assert study.study(config, other, only=("puzzle",)) == {}
+    assert study(config, other, only=("puzzle",)) == {}
     assert not (other / "report.html").exists()
     (one / "seed-0/arm-random").rename(other / "seed-0/arm-random")
     steps = {path: path.stat().st_mtime_ns for path in other.glob("seed-0/*/checkpoints/*/*")}
-    results = study.study(config, other)
+    results = study(config, other)
     assert list(results["arms"]) == ["random", "puzzle"]
     assert steps == {
         path: path.stat().st_mtime_ns for path in other.glob("seed-0/*/checkpoints/*/*")
@@ -152,15 +152,15 @@ def test_a_report_of_the_parts_that_are_finished(in_repository, config, tmp_path
     config.unlock().seeds = 2
     config.probes, config.label_fractions = ("knn",), (1.0,)
     with pytest.raises(InputError, match="--report_only is about the whole study"):
-        study.study(config, tmp_path, seed=0, report_only=True)
+        study(config, tmp_path, seed=0, report_only=True)
     with pytest.raises(InputError, match="no run of an arm is finished"):
-        study.study(config, tmp_path, report_only=True)
+        study(config, tmp_path, report_only=True)
     assert not list(tmp_path.iterdir())
 
-    study.study(config, tmp_path, seed=0)
-    study.study(config, tmp_path, only=("random",), seed=1)
+    study(config, tmp_path, seed=0)
+    study(config, tmp_path, only=("random",), seed=1)
     before = sorted(tmp_path.glob("*/*"))
-    results = study.study(config, tmp_path, report_only=True)
+    results = study(config, tmp_path, report_only=True)
     assert sorted(tmp_path.glob("*/*")) == before
     assert results["missing"] == ["seed-1/pretext-puzzle", "seed-1/arm-puzzle"]
     assert not results["failures"]
@@ -171,25 +171,25 @@ def test_a_report_of_the_parts_that_are_finished(in_repository, config, tmp_path
     for said in ("2 runs are not finished", "seed-1/arm-puzzle", "(one seed"):
         assert said in text, said
 
-    whole = study.study(config, tmp_path)
+    whole = study(config, tmp_path)
     assert whole["missing"] == []
-    assert study.study(config, tmp_path, report_only=True) == whole
+    assert study(config, tmp_path, report_only=True) == whole
     (tmp_path / "seed-0/pretext-puzzle/probes.json").unlink()
     next(tmp_path.glob("seed-1/arm-random/evaluation/*.json")).unlink()
     log = tmp_path / "seed-0/arm-puzzle/metrics.jsonl"  # of a run that goes on
     rows = log.read_text().splitlines(keepends=True)
     log.write_text("".join(rows[:-1]))
     missing = ["seed-0/pretext-puzzle", "seed-0/arm-puzzle", "seed-1/arm-random"]
-    assert study.study(config, tmp_path, report_only=True)["missing"] == missing
+    assert study(config, tmp_path, report_only=True)["missing"] == missing
     config.classification.optimizer.learning_rate = 0.5
     with pytest.raises(InputError, match="arm-random holds a run with other settings"):
-        study.study(config, tmp_path, report_only=True)
+        study(config, tmp_path, report_only=True)
 
 
 def test_data_is_checked_before_anything_is_trained(in_repository, config, tmp_path):
     config.classification.data.test_split = "tests"
     with pytest.raises(Exception, match="split 'tests' of fashion_mnist_10k"):
-        study.study(config, tmp_path / "study")
+        study(config, tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 
@@ -209,7 +209,7 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     config.arms.convolutions = arm_config("puzzle")
     config.arms.convolutions.label_fractions = (0.25,)
     config.arms.convolutions.settings = ("fast",)
-    results = study.study(config, tmp_path)
+    results = study(config, tmp_path)
 
     assert list(results["arms"]["random"]["labels"]) == ["1", "0.25"]
     share = results["arms"]["puzzle"]["labels"]["0.25"]
@@ -325,7 +325,7 @@ def test_mistakes_show_before_anything_is_trained(
 ):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(InputError, match=said):
-        study.study(config, tmp_path / "study")
+        study(config, tmp_path / "study")
     assert not (tmp_path / "study").exists()
 
 
@@ -336,4 +336,4 @@ def test_images_that_a_pretext_saw_are_not_tested_on(in_repository, config, shar
     config.classification.data.validation_split = "train[300:400]"
     config.classification.data.test_split = "test"
     with pytest.raises(InputError, match="which the weights were trained on"):
-        study.study(config, tmp_path / "study")
+        study(config, tmp_path / "study")
