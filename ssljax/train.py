@@ -75,6 +75,7 @@ def next_steps(run: Run, folder: pathlib.Path, plugin: str = "") -> list[str]:
     if run.method.names_classes:
         commands.append(f"predict --workdir={name} IMAGE_OR_FOLDER...")
     elif run.class_names:
+        commands.append(f"probe --workdir={name}")
         downstream = quoted(f"{folder}-classification")
         commands.append(
             f"train --config={name}/config.json --config.method.name=classification "

@@ -9,8 +9,9 @@ import pytest
 from ssljax import train_config
 from ssljax.methods import METHODS, method_defaults
 from ssljax.models import MODELS
-from ssljax.runs.config import check_train_config, select
+from ssljax.runs.config import check_train_config, resolve, select
 from ssljax.runs.metrics_log import read_metrics
+from ssljax.runs.run import open_run
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
 from ssljax.studies.config import check_study_config, complete_study
@@ -133,6 +134,15 @@ def test_mistakes_in_a_study_are_named():
     config.pretexts.puzzle.method = {"name": "puzzle"}
     with pytest.raises(InputError, match="puzzle: method.name: unknown method 'puzzle'; known"):
         complete_study(config)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"classification", "follow"}))
+def test_every_recipe_goes_on_with_classification(method, data_dir):
+    model = "vit_tiny" if method in ("mae", "ibot", "ijepa") else "resnet18"
+    config = load(f"pretrain.py:method={method},model={model},data=fashion_mnist_10k")
+    config.data.data_dir = data_dir
+    select(config, "method", "classification")  # as in the command that `train` names at its end
+    assert open_run(resolve(config)).method.names_classes
 
 
 def test_an_unknown_config_file_names_the_nearest():

@@ -117,7 +117,7 @@ def test_the_next_steps_that_are_named_work(open_shell, outputs):
     for line, command in named:
         if line not in outputs:
             steps.setdefault(command, line.replace("IMAGE_OR_FOLDER...", "docs/images"))
-    assert set(steps) == {"evaluate", "train", "predict"}
+    assert set(steps) == {"evaluate", "probe", "train", "predict"}
     activated = [[". .venv/bin/activate", line] for line in steps.values()]
     shells = [open_shell() for _ in activated]
     with concurrent.futures.ThreadPoolExecutor() as pool:  # to save time

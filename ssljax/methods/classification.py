@@ -29,6 +29,7 @@ class Classification(Method):
         "",
         "recipe of one view, see docs/views.md, to augment images when training; empty: squares, "
         "see data.random_crop",
+        carried_over=False,  # the recipes of other methods make several
     )
     label_smoothing: float = option(
         0.0, "the share of the target that all classes get in equal parts", at_least=0, below=1

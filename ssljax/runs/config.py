@@ -128,7 +128,7 @@ def select(config: ConfigDict, group: str, name: str) -> list[str]:
       name: of the new one; an unknown name is left for the checks to report.
 
     Returns:
-      What was set for the old one and is not an option of the new one, such as `width=0.25`.
+      What was set for the old one and is not kept, such as `width=0.25`.
     """
     table: Mapping[str, Any] = METHODS if group == "method" else MODELS
     old = config[group].to_dict()
@@ -137,11 +137,11 @@ def select(config: ConfigDict, group: str, name: str) -> list[str]:
     before = defaults_of(group, old.get("name", ""))
     given = {key: value for key, value in old.items() if key != "name"}
     changed = {key: value for key, value in given.items() if before.get(key, value) != value}
-    after = defaults_of(group, name)
+    after, fields = defaults_of(group, name), _options_of(group, name)
     kept = {
         key: value
         for key, value in changed.items()
-        if key in after and same_kind(value, after[key])
+        if key in after and same_kind(value, after[key]) and fields[key].metadata["carried_over"]
     }
     config[group] = ConfigDict({"name": name, **after, **kept})
     return [f"{key}={value}" for key, value in changed.items() if key not in kept]

@@ -27,6 +27,7 @@ def option(
     below: float | None = None,
     at_most: float | None = None,
     choices: Iterable[Any] = (),
+    carried_over: bool = True,
 ) -> Any:
     """A dataclass field that is a setting.
 
@@ -38,10 +39,13 @@ def option(
       below: the value must be less.
       at_most: the value must be less or equal.
       choices: the value must be one of these.
+      carried_over: whether the value of an option of the same name is kept when a config gets
+        another method or model.
     """
     limits = {"above": above, "at_least": at_least, "below": below, "at_most": at_most}
     return dataclasses.field(
-        default=default, metadata={"help": help, **limits, "choices": tuple(choices)}
+        default=default,
+        metadata={"help": help, **limits, "choices": tuple(choices), "carried_over": carried_over},
     )
 
 
@@ -118,7 +122,9 @@ def same_kind(value: Any, default: Any) -> bool:
     if isinstance(default, float):
         return isinstance(value, float | int)
     if isinstance(default, tuple):
-        return isinstance(value, tuple | list)
+        return isinstance(value, tuple | list) and (
+            not default or all(same_kind(element, default[0]) for element in value)
+        )
     return isinstance(value, type(default))
 
 
