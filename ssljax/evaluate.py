@@ -92,12 +92,13 @@ def evaluate(
     truth, predicted = truth[mask == 1], predicted[mask == 1]
 
     metrics = total.means()
-    if not np.isfinite(metrics["loss"]):
-        raise Diverged(
-            f"the loss of the {model.checkpoint} checkpoint, step {model.step}, is "
-            f"{metrics['loss']}: the run has diverged; train again with a lower "
-            "optimizer.learning_rate"
-        )
+    for key, value in metrics.items():
+        if not np.isfinite(value):
+            raise Diverged(
+                f"the {key} of the {model.checkpoint} checkpoint, step {model.step}, is "
+                f"{value}: the run has diverged; train again with a lower "
+                "optimizer.learning_rate"
+            )
     result: dict[str, Any] = {
         "dataset": data.dataset,
         "split": split,
@@ -175,8 +176,9 @@ def describe(result: dict[str, Any]) -> list[str]:
     for name, value in sorted(result["metrics"].items()):
         chance = result["chance"].get(name)
         guess = "" if chance is None else f"{chance:.4f}"
-        error = result["standard_error"][name]
-        lines.append(f"{name:{wide}} {value:8.4f}   {guess:>8}   {error:10.4f}")
+        error = result["standard_error"].get(name)
+        spread = "" if error is None else f"{error:.4f}"
+        lines.append(f"{name:{wide}} {value:8.4f}   {guess:>8}   {spread:>10}".rstrip())
     return lines
 
 

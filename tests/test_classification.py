@@ -31,6 +31,14 @@ def context(labels):
     return Context({"label": labels}, None, None, {}, 0.0, {})
 
 
+@pytest.mark.parametrize("place", [0, 3, slice(None)])
+def test_outputs_with_nan_are_not_right(place):
+    outputs = np.zeros((1, 7), np.float32)
+    outputs[0, 3], outputs[0, place] = 1, np.nan
+    metrics = classification(7).metrics(outputs, context(np.array([3])))
+    assert [metrics[f"top{k}"][0].item() for k in (1, 3, 5)] == [0, 0, 0]
+
+
 def test_loss_and_metrics_match_a_plain_loop():
     method = classification(7)
     outputs = RNG.normal(size=(50, 7)).astype(np.float32)

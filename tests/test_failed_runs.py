@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,8 +16,8 @@ from ssljax import arm_config, setting_config, study
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.saved_evaluations import SavedEvaluation
 from ssljax.settings import config_files
-from ssljax.settings.errors import InputError, TrainingFailed
-from ssljax.studies.outcomes import Failure, Outcome, choose, repeated
+from ssljax.settings.errors import Diverged, InputError, TrainingFailed
+from ssljax.studies.outcomes import Failure, Outcome, checked, choose, repeated
 from ssljax.studies.plan import Cell
 from tests import commands
 from tests.conftest import REPOSITORY
@@ -86,6 +87,18 @@ def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_p
 def outcome(top1):
     test = SavedEvaluation("", "", "best", 1, 1, {}, {}, {})
     return Outcome(pathlib.Path("run"), test, [{"top1": top1 / 2}, {"top1": top1}])
+
+
+def test_validations_that_are_not_finite_are_left_out():
+    test = SavedEvaluation("", "", "latest", 1, 1, {"loss": 0.5, "rank": 2.0}, {}, {})
+    good = {"step": 2, "epoch": 1.0, "loss": 0.5, "rank": 2.0}
+    rows = [{**good, "loss": float("nan")}, good, {**good, "rank": float("inf")}]
+    run = Outcome(pathlib.Path("run"), test, rows)
+    assert checked(run).validation == [good]
+    with pytest.raises(Diverged, match="every validation of run has NaN or infinity"):
+        checked(dataclasses.replace(run, validation=rows[:1]))
+    with pytest.raises(InputError, match="the validation of step 2 has no rank, got None; remove"):
+        checked(dataclasses.replace(run, validation=[{**good, "rank": None}]))
 
 
 def test_settings_that_failed_are_not_chosen(config):

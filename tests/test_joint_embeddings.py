@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssljax.evaluate import describe, evaluate, save
 from ssljax.methods import METHODS, make_method, method_defaults
 from ssljax.methods.assignments import entropies, sinkhorn
 from ssljax.methods.contrast import normalize
@@ -16,6 +18,7 @@ from ssljax.methods.method import Context, DataSpec
 from ssljax.methods.simsiam import SimSiam
 from ssljax.methods.teacher import rising_momentum
 from ssljax.models.batch_norm import COLLECTION, BatchNorm, grouped
+from ssljax.runs import saved_evaluations
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
@@ -332,6 +335,39 @@ def test_the_shape_of_embeddings_is_that_of_a_loop():
     values = np.linalg.svd(unit[:, 0], compute_uv=False)
     shares = values / values.sum() + 1e-7
     assert found["rank"][0] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-4)
+
+
+def test_embeddings_of_zeros_have_collapsed():
+    context = Context({"mask": jnp.ones(B, bool)}, None, None, {}, 0.0, None)
+    made = method("barlow_twins")
+    found = {
+        name: float(values[0])
+        for name, (values, _) in made.diagnostics(
+            {"projections": np.zeros((B, 2, D))}, context
+        ).items()
+    }
+    assert found == pytest.approx({"alignment": 0, "uniformity": 0, "rank": 1}, abs=1e-4)
+
+
+def test_a_query_of_nan_has_not_found_its_key():
+    made = method("moco_v2")
+    projections, keys, queue = arrays((B, 1, D), (B, D), (16, D))
+    projections[0] = np.nan
+    context = Context({"mask": jnp.ones(B, bool)}, None, keys, {"queue": queue}, 0.0, None)
+    accuracy, _ = made.metrics({"projections": projections}, context)["accuracy"]
+    assert accuracy[0] == 0
+
+
+def test_metrics_of_whole_batches_have_no_standard_error(make_config, tmp_path):
+    config = make_config("vicreg,small_net")
+    train(config, tmp_path)
+    result = evaluate(tmp_path)
+    assert set(result["metrics"]) - set(result["standard_error"]) == {
+        "loss", "embedding_std", "rank", "uniformity",
+    }  # fmt: skip
+    assert re.search(r"(?m)^rank +\d+\.\d{4}$", "\n".join(describe(result)))
+    save(result, tmp_path)
+    assert [each.metrics for each in saved_evaluations.read_all(tmp_path)] == [result["metrics"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssljax.methods import METHODS
+from ssljax.methods.classification import Classification
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
-from ssljax.settings.errors import InputError, TrainingFailed
+from ssljax.settings.errors import Diverged, InputError, TrainingFailed
 from ssljax.training.loop import train
 
 
@@ -110,7 +114,8 @@ def mistake(config, key, value):
         ("model.dropout", 1.0, "model.dropout must be < 1, got 1.0"),
         ("data.std", (0.5, 0.5, 0.0), "data.std"),
         ("data.mean", (0.5,), "data.mean must be three numbers"),
-        ("data.std", ("a", "b", "c"), "data.std must be three numbers"),
+        ("data.std", ("a", "b", "c"), r"data.std: expected tuple as in \(0.5, 0.5, 0.5\), got"),
+        ("data.std", (True,) * 3, r"data.std: expected tuple as in \(0.5, 0.5, 0.5\), got"),
         (
             "data.image_key",
             "label",
@@ -161,6 +166,22 @@ def test_the_log_has_the_norms_of_gradient_update_and_parameters(pretext_run):
             assert all(0 < norm < 1e3 for norm in norms)
         else:
             assert norms == [None] * 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NanAtTheEnd(Classification):
+    """Its loss is NaN where training is done, as validation takes it to be."""
+
+    def loss(self, outputs, context):
+        return jnp.where(context.progress == 1, jnp.nan, super().loss(outputs, context))
+
+
+def test_a_run_that_no_validation_measured_has_diverged(make_config, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "classification", NanAtTheEnd)
+    for _ in range(2):  # also if it continues
+        with pytest.raises(Diverged, match="every validation is NaN or infinite; "):
+            train(make_config("classification,small_net"), tmp_path)
+    assert not (tmp_path / "checkpoints/best").exists()
 
 
 def test_chosen_steps_are_profiled(make_config, tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from ssljax.methods.method import Metrics
+from ssljax.methods.method import BatchMetric, Metrics
 from ssljax.models import collectives
 
 
@@ -58,7 +58,7 @@ def entropies(probabilities: jax.Array, mask: jax.Array) -> Metrics:
     own, ones = _entropy(probabilities).mean(axis=1), jnp.ones(len(probabilities))
     return {
         "assignment_entropy": (own, ones),
-        "prototype_entropy": (_entropy(mean) * ones, ones),
+        "prototype_entropy": BatchMetric(_entropy(mean) * ones, ones),
     }
 
 

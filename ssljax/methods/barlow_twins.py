@@ -36,6 +36,7 @@ class BarlowTwins(JointEmbedding):
     views: str = option("byol", "recipe of the views, see docs/views.md")
 
     couples_examples: ClassVar[bool] = True
+    has_batch_loss: ClassVar[bool] = True
     collapse_reasons: ClassVar[str] = (
         "the learning rate is too high, or method.off_diagonal is far from 1 / method.projection"
     )

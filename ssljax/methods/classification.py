@@ -125,6 +125,8 @@ class Classification(Method):
         # Ties go to the lower class, as in a sort, so that a constant output is right for few.
         earlier = jnp.arange(classes)[None, :] < label[:, None]
         rank = jnp.sum((outputs > own) | ((outputs == own) & earlier), axis=-1)
+        # NaN compares False with everything.
+        rank = jnp.where(jnp.isnan(outputs).any(axis=-1), classes, rank)
         one = jnp.ones(label.shape, jnp.float32)
         top = {f"top{k}": ((rank < k).astype(jnp.float32), one) for k in (1, 3, 5)}
         true = jax.nn.one_hot(label, classes)

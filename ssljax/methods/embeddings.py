@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.methods.contrast import normalize
-from ssljax.methods.method import Context, Metrics, Tree
+from ssljax.methods.method import BatchMetric, Context, Metrics, Tree
 from ssljax.methods.view_method import ViewMethod
 from ssljax.models import collectives
 from ssljax.settings.errors import InputError
@@ -69,10 +69,11 @@ class JointEmbedding(ViewMethod):
         some = collectives.gather(own)[:_SAMPLE, 0]
         count = len(some)
         cosines = jnp.matmul(some, some.T, precision="highest")
-        similar = jnp.exp(4 * cosines - 4)  # the squared distance is 2 - 2 × cosine
-        pairs = (similar.sum() - count) / max(count * (count - 1), 1)
+        squares = jnp.sum(jnp.square(some), axis=-1)  # 1, or 0 of an embedding of zeros
+        similar = jnp.exp(-2 * (squares[:, None] + squares - 2 * cosines))
+        pairs = (similar.sum() - jnp.trace(similar)) / max(count * (count - 1), 1)
         values = jnp.linalg.svd(some, compute_uv=False)
-        shares = values / values.sum() + 1e-7
+        shares = values / jnp.maximum(values.sum(), 1e-7) + 1e-7
         rank = jnp.exp(-jnp.sum(shares * jnp.log(shares)))
         found = {"uniformity": jnp.log(jnp.maximum(pairs, 1e-30)), "rank": rank}
         return {"alignment": (distances, jnp.ones_like(distances)), **of_batch(found, len(own))}
@@ -133,7 +134,7 @@ def by_group(net: Any, views: Tree, names: Sequence[str] = ("global", "local")) 
 def of_batch(values: Mapping[str, jax.Array], count: int) -> Metrics:
     """Metrics of a whole batch, for each of its examples."""
     ones = jnp.ones(count)
-    return {name: (value * ones, ones) for name, value in values.items()}
+    return {name: BatchMetric(value * ones, ones) for name, value in values.items()}
 
 
 def each_view(net: Any, views: jax.Array, heads: Sequence[str]) -> dict[str, jax.Array]:

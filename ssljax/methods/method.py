@@ -19,6 +19,16 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
 
+class BatchMetric(NamedTuple):
+    """A metric whose value is that of a whole batch, for each of its examples.
+
+    The examples do not vary independently, so it has no standard error over them.
+    """
+
+    value: jax.Array
+    weight: jax.Array
+
+
 class Context(NamedTuple):
     """What a loss may use besides the network's outputs.
 
@@ -89,6 +99,8 @@ class Method(abc.ABC):
     needs_model: ClassVar[Mapping[str, Any]] = {}
     # The loss of an example depends on the other examples of the batch.
     couples_examples: ClassVar[bool] = False
+    # All examples of a batch have the same loss, that of the batch.
+    has_batch_loss: ClassVar[bool] = False
     # A second set of weights follows the trained ones, see `teacher_momentum`.
     has_teacher: ClassVar[bool] = False
     # The loss, the targets or the teacher depend on the share of training that is done.
@@ -193,6 +205,8 @@ class Method(abc.ABC):
     @abc.abstractmethod
     def metrics(self, outputs: Tree, context: Context) -> Metrics:
         """Metrics per example, each a pair of float32[B] or float32[B, K]: values and weights.
+
+        One that has a single value for a batch is a `BatchMetric`.
 
         A metric is Σ values / Σ weights over the examples, then the mean over those of its K
         entries that have any weight.

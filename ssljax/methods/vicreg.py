@@ -35,6 +35,7 @@ class VICReg(JointEmbedding):
     views: str = option("vicreg", "recipe of the views, see docs/views.md")
 
     couples_examples: ClassVar[bool] = True
+    has_batch_loss: ClassVar[bool] = True
     collapse_reasons: ClassVar[str] = (
         "method.variance is too small beside method.invariance, or the learning rate is too high"
     )

@@ -233,7 +233,8 @@ def percent(summary: dict[str, Any], key: str) -> str:
 
 def _spread(summary: dict[str, Any], key: str, factor: float, digits: int) -> str:
     spreads = [summary["std"], summary["standard_error"]]
-    return " ".join(f"± {factor * each[key]:.{digits}f}" for each in spreads if each)
+    found = [factor * each[key] for each in spreads if each and key in each]
+    return " ".join(f"± {value:.{digits}f}" for value in found)
 
 
 def _seeds(number: int) -> str:

@@ -29,7 +29,7 @@ class SavedEvaluation(msgspec.Struct, frozen=True):
       step: of the checkpoint.
       examples: in the split.
       metrics: by name.
-      standard_error: of the metrics.
+      standard_error: of the metrics; those of whole batches have none.
       chance: what guessing without looking reaches, for some of the metrics.
       class_names: of a classification.
       confusion: images by true and by predicted class.
@@ -54,8 +54,8 @@ class SavedEvaluation(msgspec.Struct, frozen=True):
             for key, value in getattr(self, name).items():
                 if not math.isfinite(value):
                     raise ValueError(f"{name}.{key:.50} must be finite, got {value}")
-        if self.metrics.keys() != self.standard_error.keys():
-            raise ValueError("metrics and standard_error must have the same names")
+        if extra := self.standard_error.keys() - self.metrics.keys():
+            raise ValueError(f"standard_error.{min(extra):.50} is of no metric")
         classes = len(self.class_names)
         if [len(row) for row in self.confusion] != [classes] * classes:
             raise ValueError(f"confusion must be {classes}×{classes}, as there are class_names")

@@ -10,7 +10,7 @@ from ssljax.runs.config import resolve
 from ssljax.runs.folder import check_same_run, recorded_config
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import Diverged, InputError
 from ssljax.settings.messages import say
 from ssljax.studies import probing, sharing
 from ssljax.studies.outcomes import Failure, Outcome, checked
@@ -46,6 +46,8 @@ def find(planned: PlannedRun) -> Outcome | Failure | None:
     except InputError as error:
         say(f"{error}; it is left out")
         return None
+    except Diverged as error:
+        return Failure(folder, str(error))
     if planned.probing is None:
         return outcome
     probed = probing.kept(planned.probing, folder, step)

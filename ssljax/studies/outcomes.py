@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from ssljax.methods import method_class
 from ssljax.runs.saved_evaluations import SavedEvaluation
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import Diverged, InputError
 from ssljax.studies.plan import Cell
 
 
@@ -51,23 +51,27 @@ Ended = Sequence[Outcome | Failure | None]
 
 
 def checked(outcome: Outcome) -> Outcome:
-    """The same, if it has what a study compares.
+    """The same, if it has what a study compares; validations with NaN or infinity are left out.
 
     Raises:
       InputError: its evaluation says for no image whether it was classified right, or a validation
         lacks a metric of the test.
+      Diverged: every validation has NaN or infinity.
     """
     if outcome.test.class_names and not outcome.test.hits:
         raise InputError(f"the evaluation of {outcome.folder} has no hits")
+    names = ("epoch", *outcome.test.metrics)
     for row in outcome.validation:
-        for name in ("epoch", *outcome.test.metrics):
-            value = row.get(name)
-            if not isinstance(value, int | float) or not math.isfinite(value):
+        for name in names:
+            if type(value := row.get(name)) not in (int, float):
                 raise InputError(
                     f"{outcome.folder / 'metrics.jsonl'}: the validation of step {row['step']} has "
                     f"no {name:.50}, got {value!r:.50}; remove the folder to train it again"
                 )
-    return outcome
+    rows = [row for row in outcome.validation if all(math.isfinite(row[name]) for name in names)]
+    if outcome.validation and not rows:
+        raise Diverged(f"every validation of {outcome.folder} has NaN or infinity")
+    return dataclasses.replace(outcome, validation=rows)
 
 
 def choose(config: ConfigDict, ended: Mapping[str, Ended]) -> str | None:

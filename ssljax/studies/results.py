@@ -139,6 +139,7 @@ def _summary(ended: Ended) -> dict[str, Any]:
         "standard_error": {
             name: statistics.mean(outcome.test.standard_error[name] for outcome in outcomes)
             for name in names
+            if all(name in outcome.test.standard_error for outcome in outcomes)
         },
         "chance": outcomes[0].test.chance,
         "runs": [

@@ -210,16 +210,18 @@ def train(
             if validates or probes.due(step) or (save_every and step % save_every == 0):
                 save_latest()
             stop_if_interrupted()
+        if run.method.best_metric and _best_step(run, log) is None:
+            raise Diverged("the loss of every validation is NaN or infinite")
         checkpoints.wait()
     return run
 
 
 def _best_step(run: Run, log: TrainingLog) -> int | None:
-    """The step of the best validation so far, if the method has a best one."""
+    """The step of the best validation so far; None if there is none, or the method has none."""
     name, sign = run.method.best_metric, 1 if run.method.best_is_max else -1
     if not name:
         return None
-    rows = [row for row in log.metrics.validations() if not np.isnan(row[name])]
+    rows = [row for row in log.metrics.validations() if np.isfinite([row[name], row["loss"]]).all()]
     return max(rows, key=lambda row: sign * row[name])["step"] if rows else None
 
 

@@ -12,7 +12,7 @@ class MetricSums:
     """Running sums of each metric, in float64 on the host.
 
     They are Σ values and Σ weights, and when evaluating also Σ values², Σ values × weights and
-    Σ weights², which standard errors need.
+    Σ weights², which standard errors need; a metric of whole batches has none.
     """
 
     def __init__(self, sums: Mapping[str, Any] | None = None):

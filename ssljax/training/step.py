@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssljax.methods.method import Batch, Context, Method, Metrics
+from ssljax.methods.method import Batch, BatchMetric, Context, Method, Metrics
 from ssljax.models import model_class
 from ssljax.models.backbone import keep_blocks_only
 from ssljax.models.batch_norm import COLLECTION
@@ -147,8 +147,9 @@ def _sums(method: Method, outputs: Any, context: Context, evaluating: bool = Fal
     """Loss and metrics summed over this device's examples."""
     mask = context.batch["mask"]
     loss = method.loss(outputs, context)
+    own = loss, jnp.ones_like(loss)
     metrics: Metrics = {
-        "loss": (loss, jnp.ones_like(loss)),
+        "loss": BatchMetric(*own) if method.has_batch_loss else own,
         **method.metrics(outputs, context),
         **(method.diagnostics(outputs, context) if evaluating else {}),
     }
@@ -157,8 +158,10 @@ def _sums(method: Method, outputs: Any, context: Context, evaluating: bool = Fal
         counted = mask.reshape(-1, *[1] * (values.ndim - 1))
         return jnp.sum(jnp.where(counted, values, 0), axis=0)
 
-    def terms(value: jax.Array, weight: jax.Array) -> tuple[jax.Array, ...]:
-        squares = (value**2, value * weight, weight**2)
-        return (value, weight, *squares) if evaluating else (value, weight)
+    def terms(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        if not evaluating or isinstance(pair, BatchMetric):
+            return pair
+        value, weight = pair
+        return value, weight, value**2, value * weight, weight**2
 
-    return {name: tuple(map(total, terms(*pair))) for name, pair in metrics.items()}
+    return {name: tuple(map(total, terms(pair))) for name, pair in metrics.items()}
