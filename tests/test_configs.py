@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from ssljax import train_config
+from ssljax import arm_config, setting_config, train_config
 from ssljax.methods import METHODS, method_defaults
 from ssljax.models import MODELS
 from ssljax.runs.config import check_train_config, resolve, select
@@ -14,6 +14,7 @@ from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.run import open_run
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
+from ssljax.studies import preflight
 from ssljax.studies.config import check_study_config, complete_study
 from ssljax.training.loop import train
 from tests import golden
@@ -143,6 +144,37 @@ def test_every_recipe_goes_on_with_classification(method, data_dir):
     config.data.data_dir = data_dir
     select(config, "method", "classification")  # as in the command that `train` names at its end
     assert open_run(resolve(config)).method.names_classes
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("label_fractions", (1.0, 10.0), r"must be > 0 and <= 1 \(0.1 is 10 %\), got 10"),
+        ("label_fractions", (1.0, 0.0), "must be > 0 and <= 1"),
+        ("label_fractions", (), "must have at least one share"),
+        ("label_fractions", (1.0, "a"), "expected tuple as in"),
+        ("label_fractions", (0.12345678, 0.12345679), "must differ in their first six digits"),
+        ("label_epochs", (0,), "must be whole numbers > 0, got 0"),
+        ("label_epochs", (1.5,), "must be whole numbers > 0, got 1.5"),
+    ],
+)
+def test_shares_and_epochs_of_a_study(key, value, said):
+    config = config_files.load(f"{REPOSITORY}/tests/tiny_study.py")
+    config[key] = value
+    with pytest.raises(InputError, match=f"^{key}.* {said}"):
+        check_study_config(config)
+
+
+@pytest.mark.quick
+def test_every_run_of_a_study_has_a_folder_of_its_own():
+    config = complete_study(config_files.load(f"{REPOSITORY}/tests/tiny_study.py"))
+    config.arms["puzzle-long"] = arm_config("puzzle")
+    for name in ("slow", "long-slow"):
+        config.settings[name] = setting_config()
+    check_study_config(config)
+    with pytest.raises(InputError, match="the same folder, arm-puzzle-long-slow; rename one"):
+        preflight.check(config)
 
 
 def test_an_unknown_config_file_names_the_nearest():

@@ -172,6 +172,7 @@ def check_study_config(config: ConfigDict) -> None:
             known = [*options(StudySettings), *_GROUPS]
             raise InputError(f"unknown key {key}; {nearest(key, known)}")
     check_group(own, StudySettings, group="")
+    _check_fractions(config)
     if len(config.label_epochs) not in (0, len(config.label_fractions)):
         raise InputError(
             f"label_epochs must have one entry for each of label_fractions "
@@ -204,6 +205,22 @@ def check_study_config(config: ConfigDict) -> None:
     _check_published(config.published)
     for name, arm in config.arms.items():
         _check_arm(config, name, arm)
+
+
+def _check_fractions(config: ConfigDict) -> None:
+    fractions = config.label_fractions
+    if not fractions:
+        raise InputError("label_fractions must have at least one share, such as (1.0, 0.1)")
+    for fraction in fractions:
+        if not 0 < fraction <= 1:
+            raise InputError(
+                f"label_fractions must be > 0 and <= 1 (0.1 is 10 %), got {fraction:g}"
+            )
+    if len({f"{fraction:g}" for fraction in fractions}) < len(fractions):  # names of folders
+        raise InputError(f"label_fractions must differ in their first six digits, got {fractions}")
+    for epochs in config.label_epochs:
+        if not same_kind(epochs, 1) or epochs <= 0:
+            raise InputError(f"label_epochs must be whole numbers > 0, got {epochs!r}")
 
 
 def _check_name(group: str, name: str) -> None:

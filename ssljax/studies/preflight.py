@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from ssljax.models import paths
 from ssljax.runs import transfer
-from ssljax.runs.config import resolve
+from ssljax.runs.config import check_train_config, resolve
 from ssljax.runs.contamination import check_apart
 from ssljax.runs.run import open_run
 from ssljax.settings.errors import InputError
@@ -29,6 +30,7 @@ def check(config: ConfigDict) -> list[str]:
       InputError: a run cannot be built, its data cannot be opened, or an arm cannot start from its
         pretext task.
     """
+    _check_cells(config)
     remarks = []
     if config.probes:
         labelled = open_run(resolve(config.classification))
@@ -55,6 +57,24 @@ def check(config: ConfigDict) -> list[str]:
         except InputError as error:
             raise InputError(f"arms.{name}: {error}") from error
     return list(dict.fromkeys(filter(None, remarks)))
+
+
+def _check_cells(config: ConfigDict) -> None:
+    """Checks the settings of the arms' runs, and that each run has a folder of its own."""
+    folders: dict[str, plan.Cell] = {}
+    for cell in plan.cells(config):
+        run = plan.arm_run(config, cell, pathlib.Path(), index=0)
+        try:
+            check_train_config(run.config)
+        except InputError as error:
+            what = f"arms.{cell.arm}, with {cell.fraction:g} of the labels"
+            raise InputError(f"{what}: {error}") from error
+        other = folders.setdefault(run.folder.name, cell)
+        if other != cell:
+            raise InputError(
+                f"arms.{other.arm} with the setting {other.setting!r} and arms.{cell.arm} with "
+                f"{cell.setting!r} would have the same folder, {run.folder.name}; rename one"
+            )
 
 
 def _shapes(config: ConfigDict) -> Any:
