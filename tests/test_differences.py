@@ -63,6 +63,53 @@ def test_intervals_hold_the_truth_as_often_as_they_say(seeds):
     assert 0.9 < inside / trials < 0.995
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_intervals_know_of_the_draws_of_the_labels(seeds):
+    """Each method's accuracy varies with the draw, which all seeds share."""
+    rng = np.random.default_rng(seeds)
+    inside = of_one_draw = 0
+    for _ in range(200):
+        hard = rng.normal(0, 1, 400)
+
+        def hits(hard=hard):
+            draws = rng.normal(0, 0.2, (5, 1))
+            return {
+                seed: (hard + draws + rng.normal(0, 1, (5, 400)) > 0) * 1.0 for seed in range(seeds)
+            }
+
+        ours, theirs = hits(), hits()
+        _, low, high = differences.interval(ours, theirs)
+        inside += low <= 0 <= high
+        first = [{seed: part[seed][0] for seed in part} for part in (ours, theirs)]
+        _, low, high = differences.interval(*first)
+        of_one_draw += low <= 0 <= high
+    assert 0.9 < inside / 200 < 0.995
+    assert of_one_draw / 200 < 0.8  # a single draw does not tell
+
+
+def test_few_columns_of_equal_methods_have_one_that_is_worse_than_the_best():
+    rng = np.random.default_rng(0)
+    worse = uncorrected = 0
+    for _ in range(200):
+        hard = rng.normal(0, 1, 400)
+        found = {
+            name: {0: (hard + rng.normal(0, 1, 400) > 0).astype(float)[None]} for name in range(8)
+        }
+        best, confidence = differences.best_of(found)
+        for level in (confidence, 0.95):
+            ends = [
+                differences.interval(found[name], found[best], level)[2]
+                for name in found
+                if name != best
+            ]
+            if level == 0.95:
+                uncorrected += min(ends) < 0
+            else:
+                worse += min(ends) < 0
+    assert worse / 200 < 0.1
+    assert uncorrected / 200 > 0.3
+
+
 def test_only_seeds_of_both_sides_count():
     rng = np.random.default_rng(0)
     ours, theirs = hits(rng, 3, 50, 0.5), hits(rng, 3, 50, 0.5)

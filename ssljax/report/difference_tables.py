@@ -25,13 +25,16 @@ def section(results: Mapping[str, Any]) -> list[str]:
     ]
     if not any(tables):
         return []
-    sources = "the test images, which are a sample"
-    if len(results["seeds"]) > 1:
-        sources += ", and from seeds"
+    several = len(results["seeds"]) > 1
     note = (
-        "Points of top-1 and their 95 % interval, of the same seeds and the same test images. "
-        f"Uncertainty is that from {sources}. Bold: 0 is outside of the interval. Of twenty "
-        "differences that are none, one is expected to be bold."
+        "Points of top-1 and their 95 % interval, of the same seeds and the same test images. The "
+        "intervals hold the uncertainty of the test images, which are a sample, and of the labels "
+        f"that probes draw. They {'also' if several else 'do not'} hold that of the seeds, which "
+        "draw the labels of the arms. Bold: 0 is outside of the interval. Of twenty differences to "
+        "random weights that are none, one is expected to be bold. The best of a column is found "
+        "by the same numbers, so the intervals to it are wider (Bonferroni's correction for all "
+        "pairs): if all methods of a column are equally good, it has a bold difference in one of "
+        "twenty cases."
     )
     return [
         "<h2>Which differences are more than noise</h2>",
