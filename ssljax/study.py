@@ -53,7 +53,7 @@ def study(
         in the results.
     """
     from ssljax.report import study_files
-    from ssljax.studies import finished_runs, outcomes, plan, planned_runs, preflight, results
+    from ssljax.studies import finished_runs, outcomes, plan, preflight, results
     from ssljax.studies.config import check_study_config, complete_study
     from ssljax.studies.sharing import finish
 
@@ -95,7 +95,7 @@ def study(
         if report_only:
             ended_runs = {key: finished_runs.find(run) for key, run in runs.items()}
         else:
-            ended_runs = finish(runs, planned_runs.finish)
+            ended_runs = finish(runs, _finish_run)
         missing += [
             f"{seed_folder.name}/{run.folder.name}"
             for key, run in runs.items()
@@ -120,6 +120,42 @@ def study(
     except Busy as busy:
         say(str(busy))
     return collected
+
+
+def _finish_run(planned: PlannedRun) -> Outcome:
+    """Trains, evaluates and probes a run, as far as that is not done yet."""
+    import dataclasses
+
+    from ssljax.probe import probe
+    from ssljax.studies import probing
+
+    outcome = _train_and_evaluate(planned.config, planned.folder)
+    if planned.probing is None:
+        return outcome
+    step, seed = outcome.test.step, planned.config.seed
+    rows = probing.finish(planned.probing, probe, planned.folder, step, seed)
+    return dataclasses.replace(outcome, probes=rows)
+
+
+def _train_and_evaluate(config: ConfigDict, folder: pathlib.Path) -> Outcome:
+    from ssljax.evaluate import evaluate, save
+    from ssljax.runs import saved_evaluations
+    from ssljax.runs.metrics_log import read_metrics
+    from ssljax.runs.saved_checkpoints import SavedCheckpoints
+    from ssljax.studies.outcomes import Outcome, checked
+    from ssljax.train import train
+
+    method = train(config, folder).method
+    _, step = SavedCheckpoints(folder).find(method.hand_over)
+    done = saved_evaluations.path(folder, config.data.test_split, step)
+    rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
+    if done.exists():
+        try:
+            return checked(Outcome(folder, saved_evaluations.read(done), rows))
+        except InputError as error:
+            say(f"{error}; it is evaluated again")
+    save(evaluate(folder), folder)
+    return checked(Outcome(folder, saved_evaluations.read(done), rows))
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:

@@ -16,9 +16,10 @@ import jax
 import numpy as np
 import pytest
 
+import ssljax
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
-from ssljax.settings.errors import TrainingFailed
+from ssljax.settings.errors import InputError, TrainingFailed
 from ssljax.training.loop import train
 from tests import commands, kills
 from tests.conftest import REPOSITORY
@@ -62,6 +63,22 @@ def test_a_full_disk_ends_the_run_and_the_last_checkpoint_restores(make_config, 
     (small_disk / "ballast").unlink()
     train(config, run)
     assert read_metrics(run)[-1]["step"] == 28
+
+
+def test_an_import_that_does_not_fit_leaves_nothing(classification_run, small_disk, tmp_path):
+    weights, run = tmp_path / "weights", small_disk / "run"
+    ssljax.export_weights(classification_run, weights)
+    fill(small_disk, 50_000)
+    with pytest.raises((TrainingFailed, InputError), match="cannot write"):
+        ssljax.import_weights(weights, run)
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+    (small_disk / "ballast").unlink()
+    ssljax.import_weights(weights, run)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        ssljax.load_run(run).params,
+        ssljax.load_run(classification_run).params,
+    )
 
 
 @pytest.mark.parametrize("left", [0, 4096])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import subprocess
 import sys
@@ -116,7 +117,7 @@ def test_the_embedded_data_set_is_prepared_in_the_users_own_folder(
     assert named["metrics"] == result["metrics"]
 
 
-def test_results_go_through_no_link(classification_run, tmp_path):
+def test_results_go_through_no_link(classification_run, tmp_path, monkeypatch):
     workdir = shutil.copytree(classification_run, tmp_path / "run")
     shutil.rmtree(workdir / "evaluation", ignore_errors=True)
     elsewhere = tmp_path / "elsewhere"
@@ -129,7 +130,13 @@ def test_results_go_through_no_link(classification_run, tmp_path):
     (workdir / "evaluation").mkdir()
     path = saved_evaluations.path(workdir, result["split"], result["step"])
     (elsewhere / "file").write_text("kept")
-    path.with_name(f"{path.name}.tmp").symlink_to(elsewhere / "file")
+    monkeypatch.setattr(secrets, "token_hex", lambda count: "0" * 2 * count)
+    scratch = path.with_name(".00000000.tmp")
+    scratch.symlink_to(elsewhere / "file")
+    with pytest.raises(InputError, match="cannot write .*: File exists"):
+        save(result, workdir)
+    assert (elsewhere / "file").read_text() == "kept"
+    scratch.unlink()
     path.symlink_to(elsewhere / "file")
     save(result, workdir)
     assert (elsewhere / "file").read_text() == "kept"

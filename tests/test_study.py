@@ -13,7 +13,7 @@ import pytest
 from ssljax import arm_config, load_config, setting_config, study
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.settings.errors import InputError, Interrupted
-from ssljax.studies import labels_worth, planned_runs
+from ssljax.studies import labels_worth
 from ssljax.studies.results import best, chosen
 from tests.conftest import REPOSITORY
 
@@ -62,7 +62,8 @@ def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
     in_repository, config, tmp_path, monkeypatch
 ):
     config.seeds = 2
-    real, calls = planned_runs.train_and_evaluate, []
+    module = sys.modules["ssljax.study"]  # ssljax.study is the function
+    real, calls = module._train_and_evaluate, []
 
     def interrupted(run, folder):
         calls.append(folder.name)
@@ -70,11 +71,11 @@ def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
             raise Interrupted(2, "as by Ctrl-C")
         return real(run, folder)
 
-    monkeypatch.setattr(planned_runs, "train_and_evaluate", interrupted)
+    monkeypatch.setattr(module, "_train_and_evaluate", interrupted)
     with pytest.raises(Interrupted):
         study(config, tmp_path)
     assert calls == ["pretext-puzzle", "arm-random", "arm-puzzle"]
-    monkeypatch.setattr(planned_runs, "train_and_evaluate", real)
+    monkeypatch.setattr(module, "_train_and_evaluate", real)
     finished = tmp_path / "seed-0" / "arm-random" / "metrics.jsonl"
     before = os.stat(finished).st_size
     results = study(config, tmp_path)

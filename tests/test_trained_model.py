@@ -54,6 +54,7 @@ def test_features_of_a_layer(classification_run, pretext_run, images):
         ),
         (lambda model: model.features([np.zeros((4, 4))], "conv5"), r"got float64\[4, 4\]"),
         (lambda model: model.features([b"x"], "conv6"), "no layer 'conv6'; did you mean"),
+        (lambda model: model.outputs([b"x"]), "jigsaw makes inputs of its own from an image"),
         (lambda model: model.classify([b"x"]), "a run of the method jigsaw does not name classes"),
     ],
 )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from ssljax.data.array_record import Part, open_file
 from ssljax.files import storage, untrusted
+from ssljax.files.new_file import new_file
 from ssljax.settings.errors import InputError
 
 _AT_ONCE = 256  # records held in memory
@@ -85,12 +85,8 @@ def keep(filename: str, key: str, values: np.ndarray) -> None:
     if storage.is_remote(filename):
         return
     target = pathlib.Path(_path(filename, key))
-    with contextlib.suppress(OSError):
-        # Several processes may do this at the same time, each with a file of its own.
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False) as file:
-            np.save(file, values)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, target)
+    with contextlib.suppress(OSError), new_file(target) as file:
+        np.save(file, values)
 
 
 def _read_once(filename: str, key: str, parse: Callable[[bytes], int]) -> np.ndarray:

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+from ssljax.files.new_file import new_file
 from ssljax.settings.errors import InputError, first_line
 
 # pathlib turns gs://BUCKET into gs:/BUCKET.
@@ -114,15 +115,8 @@ def write(file: pathlib.Path, data: bytes) -> None:
         except Exception as error:
             raise OSError(errno.EIO, first_line(error), str(file)) from error
         return
-    scratch = file.with_name(file.name + ".tmp")
-    scratch.unlink(missing_ok=True)
-    try:
-        with open(scratch, "xb") as new:  # follows no link that is there, as in a stranger's folder
-            new.write(data)
-        os.replace(scratch, file)
-    except OSError:
-        scratch.unlink(missing_ok=True)  # the disk may be full
-        raise
+    with new_file(file) as new:
+        new.write(data)
 
 
 def write_text(file: pathlib.Path, text: str) -> None:

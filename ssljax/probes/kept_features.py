@@ -13,6 +13,7 @@ import numpy as np
 
 from ssljax.data.image_source import ImageSource
 from ssljax.files import storage, untrusted
+from ssljax.files.new_file import new_file
 from ssljax.models import paths
 from ssljax.runs.trained_model import TrainedModel
 
@@ -75,15 +76,9 @@ def write(file: pathlib.Path, values: np.ndarray) -> None:
     """Keeps features; does nothing if they cannot be written."""
     if file.parent.is_symlink():  # in a stranger's folder
         return
-    scratch = file.with_name(file.name + ".tmp")
     with contextlib.suppress(OSError):
         file.parent.mkdir(exist_ok=True)
-        scratch.unlink(missing_ok=True)
-        try:
-            with open(scratch, "xb") as new:  # follows no link that is there
-                np.save(new, values, allow_pickle=False)
-                new.flush()
-                os.fsync(new.fileno())
-            os.replace(scratch, file)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with new_file(file) as new:
+            np.save(new, values, allow_pickle=False)
+            new.flush()
+            os.fsync(new.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -24,8 +25,8 @@ def with_random_weights(run: Run, seed: int, images: ImageSource) -> TrainedMode
     """A model of a run with new weights.
 
     The running statistics of batch normalisation are those of one pass over images: the mean of
-    the statistics of its batches. With the initial ones (mean 0, variance 1), activations would
-    grow or shrink from layer to layer.
+    the statistics of its whole batches, which are as large as in training. With the initial ones
+    (mean 0, variance 1), activations would grow or shrink from layer to layer.
 
     Args:
       run: with the network.
@@ -42,6 +43,13 @@ def with_random_weights(run: Run, seed: int, images: ImageSource) -> TrainedMode
     return TrainedModel(run, parts, "random", 0)
 
 
+def _batch_size(run: Run) -> int:
+    """That of a micro-batch in training, or the next one that divides among the devices."""
+    config, devices = run.config, jax.device_count()
+    micro_batch = -(-config.batch_size // config.gradient_accumulation_steps)
+    return -(-micro_batch // devices) * devices
+
+
 def _one_pass(run: Run, params: Any, stats: Any, images: ImageSource) -> Any:
     """The mean statistics of the batches of images, by layer of the backbone."""
     network = run.network.clone(batch_statistics=(_PART,))
@@ -52,7 +60,7 @@ def _one_pass(run: Run, params: Any, stats: Any, images: ImageSource) -> Any:
         _, changed = network.apply(given, inputs, method=Network.backbone, mutable=[COLLECTION])
         return changed[COLLECTION][_PART], {}
 
-    rows = run.evaluation_rows() * jax.device_count()
+    rows = _batch_size(run)
     parallelism = Parallelism("jit", rows)
     compiled = parallelism.evaluation_step(step)
     # From zeros, one step of the running mean is a known share of the batch's statistics.
@@ -71,7 +79,7 @@ def _one_pass(run: Run, params: Any, stats: Any, images: ImageSource) -> Any:
         threads=run.config.data.threads,
         workers=run.config.data.workers,
     )
-    for batch in batches:
+    for batch in itertools.islice(batches, max(1, len(images) // rows)):
         found, _ = jax.device_get(compiled(weights, parallelism.put({"image": batch["image"]})))
         total = jax.tree.map(lambda old, new: old + new / share, total, found)
         count += 1

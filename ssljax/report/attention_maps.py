@@ -47,7 +47,8 @@ def sheet(name: str, run: Run, params: Any, records: Records) -> Sheet:
         inputs = run.method.normalize(pixels)
         return network.apply(variables(params, {}), inputs, method="attention")
 
-    maps = np.asarray(look(params, pixels))
+    with jax.default_device(jax.local_devices()[0]):  # other processes do not take part
+        maps = np.asarray(look(jax.device_get(params), pixels))
     return Sheet(
         f"Attention of {name}",
         "The attention of the last block, the mean over its heads: "

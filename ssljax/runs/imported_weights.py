@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -98,17 +99,21 @@ def import_weights(
     run = make_run(resolve(config), names)
     _fit_positions(params, run.variable_shapes()[0])
     found.layout.check_shapes(kept, run.variable_shapes(), str(file))
-    open_run_folder(folder, run.config)
-    checkpoints = Checkpoints(folder)
     parts = jax.tree.map(jnp.asarray, {"params": params, "stats": stats})
     metadata = {
         "method": run.config.method.name,
         "epoch": epoch,
         "class_names": list(names),
     }
-    checkpoints.save(BEST, step, parts, metadata)
-    checkpoints.wait()
-    checkpoints.close()
+    try:
+        open_run_folder(folder, run.config)
+        checkpoints = Checkpoints(folder)
+        checkpoints.save(BEST, step, parts, metadata)
+        checkpoints.wait()
+        checkpoints.close()
+    except BaseException:  # so that the same call can be made again
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return description
 
 

@@ -16,6 +16,7 @@ from ssljax.data.decoder import Decoder
 from ssljax.data.given_images import GivenImages, ImageLike
 from ssljax.data.image_source import ImageSource
 from ssljax.methods import method_class
+from ssljax.methods.method import Method
 from ssljax.models.network import variables
 from ssljax.runs.feature_extraction import FeatureExtractor, layer_names
 from ssljax.runs.folder import read_config
@@ -157,13 +158,14 @@ class TrainedModel:
           images: see `pixels`; one is the same as a list of one.
 
         Raises:
-          InputError: an image cannot be read, the outputs are not finite, or the method compares
-            views.
+          InputError: an image cannot be read, the outputs are not finite, or the method makes
+            inputs of its own from an image, such as views or shuffled tiles.
         """
-        if self.run.method.needs_canvas and not self.run.method.names_classes:
+        method = self.run.method
+        if type(method).inputs is not Method.inputs and not method.names_classes:
             raise InputError(
-                f"the outputs of {self.run.config.method.name} are those of views, not of images; "
-                "use `features`"
+                f"{self.run.config.method.name} makes inputs of its own from an image, and its "
+                "outputs are those of them; use `features`"
             )
         return self._over(
             images, lambda pixels: self._outputs(self.params, self.parts["stats"], pixels)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from ssljax.files.new_file import new_file
 from ssljax.settings.errors import InputError, first_line
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar")
@@ -61,25 +61,21 @@ def write(
       OSError: the file cannot be written.
     """
     check_suffix(path)
-    scratch = path.with_name(f".{path.name}.tmp")
     try:
-        if is_torch(path):
-            import torch
+        with new_file(path) as file:
+            if is_torch(path):
+                import torch
 
-            copies = {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
-            with open(scratch, "wb") as file:  # torch reports files in errors of its own
+                copies = {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
                 torch.save(copies, file)
-        else:
-            import safetensors.numpy
+            else:
+                import safetensors.numpy
 
-            scratch.write_bytes(
-                safetensors.numpy.save(dict(tensors), metadata={"format": "pt", **metadata})
-            )
-        os.replace(scratch, path)
+                file.write(
+                    safetensors.numpy.save(dict(tensors), metadata={"format": "pt", **metadata})
+                )
     except ImportError as error:
         raise _not_installed(path, error) from error
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _not_installed(path: pathlib.Path, error: ImportError) -> InputError:
