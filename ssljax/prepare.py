@@ -52,6 +52,8 @@ def prepare(
 
     chosen = preparation.Choices(**choices)
     splits.parse(chosen.splits)
+    if chosen.drop_duplicates and chosen.keep_duplicates:
+        raise InputError("--drop_duplicates and --keep_duplicates exclude each other")
     roles = table_columns.parse(columns)
     if storage.is_remote(data_dir):
         raise InputError(
@@ -71,6 +73,8 @@ def prepare(
         except OSError as error:
             raise InputError(f"--source: {source} cannot be read: {error.strerror}") from error
     kind = format or recognise(path)
+    if roles and not FORMATS[kind].has_columns:
+        raise InputError(f"--columns: {source} is read as {kind}, which has no columns")
     if name and not _NAME.fullmatch(name):
         raise InputError(f"--name must be lower-case letters, digits and _, got {name!r}")
     name = name or FORMATS[kind].name or _name_of(path)

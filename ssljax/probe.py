@@ -84,6 +84,8 @@ def probe(
     protocol.check(probes, label_fractions)
     if seeds > 1 and not random:
         raise InputError("--seeds is for --random: a trained run has one set of weights")
+    if checkpoint and random:
+        raise InputError("--checkpoint is for trained weights, not for --random")
     folder = storage.path(workdir, "--workdir")
     name = folder.name
     with processes.together():

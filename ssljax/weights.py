@@ -76,6 +76,12 @@ def export_weights(
     return description
 
 
+_OF_IMPORT = (
+    "class_names", "mean", "std", "init_part", "image_size", "heads", "dataset", "imagenet",
+)  # fmt: skip
+_OF_EXPORT = ("checkpoint", "licence")
+
+
 def _given(arguments: flags.FlagValues) -> Description:
     """What the flags of `import` say."""
     from ssljax.models.torch.description import IMAGENET, UNKNOWN, Description
@@ -122,6 +128,11 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     from ssljax.runs.imported_weights import import_weights
 
     action, source, target = positional
+    for name in _OF_IMPORT if action == "export" else _OF_EXPORT:
+        if arguments[name].present:
+            raise InputError(f"--{name}: {action} does not take it; see --help")
+    if arguments.licence and state_dict_files.is_named_so(pathlib.Path(target)):
+        raise InputError(f"--licence: {target} has no model card; export to a folder")
     if action == "import":
         description = import_weights(source, target, _given(arguments), arguments.init_part)
         names_classes = method_class(read_config(target).method.name).names_classes

@@ -270,6 +270,14 @@ def test_what_killed_preparations_left_is_removed_at_once_and_nothing_else(tmp_p
         ({"data_dir": "gs://bucket/d"}, "data sets are written to disks"),
         ({"splits": "train:90,train:10"}, "--splits must be NAME:SHARE"),
         ({"splits": "train:-1"}, "--splits must be NAME:SHARE"),
+        (
+            {"source": "photos", "columns": "label:a"},
+            "photos is read as folder, which has no columns",
+        ),
+        (
+            {"drop_duplicates": True, "keep_duplicates": True},
+            "--drop_duplicates and --keep_duplicates exclude each other",
+        ),
         ({"columns": "picture:file"}, "--columns: 'picture:file' is not ROLE:COLUMN"),
         ({"source": "list.csv"}, "no column of list.csv is known to be the image; it has a, b"),
         ({"source": "list.csv", "columns": "image:c"}, "list.csv has no column 'c'"),

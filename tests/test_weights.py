@@ -65,6 +65,21 @@ def test_a_safetensors_file_says_all_that_a_run_needs_without_pytorch(run, tmp_p
     assert "w.pth needs torch; install it with `pip install -e '.[torch]'`" in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("export", "RUN", "w", "--mean=0.5,0.5,0.5"), "--mean: export does not take it"),
+        (("import", "w", "RUN", "--checkpoint=best"), "--checkpoint: import does not take it"),
+        (
+            ("export", "RUN", "w.safetensors", "--licence=mit"),
+            "w.safetensors has no model card; export to a folder",
+        ),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(run, arguments, said):
+    assert said in command(*(part.replace("RUN", str(run)) for part in arguments), code=2)
+
+
 def test_what_a_pth_file_cannot_say_is_asked_for(run, tmp_path):
     pytest.importorskip("torch", reason="needs the extra `torch`")
     said = command("export", run, tmp_path / "w.pth")

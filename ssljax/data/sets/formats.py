@@ -23,12 +23,14 @@ class Format:
       recognises: whether a path is in this format; the first format that does is taken.
       config: of the prepared data set; empty if it has none.
       name: of the prepared data set, if the user gives none; empty: made of the source's name.
+      has_columns: whether `open` uses the chosen columns.
     """
 
     open: Callable[[pathlib.Path, dict[str, str]], Source]
     recognises: Callable[[pathlib.Path], bool] = lambda path: False
     config: str = ""
     name: str = ""
+    has_columns: bool = False
 
 
 def _files(path: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
@@ -114,6 +116,7 @@ FORMATS: dict[str, Format] = {
             _folder_of(path), _some_files(path, parquet.SUFFIXES), columns
         ),
         lambda path: _consists_of(path, parquet.SUFFIXES),
+        has_columns=True,
     ),
     "webdataset": Format(
         lambda path, columns: webdataset.open_webdataset(
@@ -121,7 +124,7 @@ FORMATS: dict[str, Format] = {
         ),
         lambda path: _consists_of(path, webdataset.SUFFIXES),
     ),
-    "csv": Format(_open_table, lambda path: _table(path) is not None),
+    "csv": Format(_open_table, lambda path: _table(path) is not None, has_columns=True),
     "folder": Format(
         lambda path, columns: _open_folder(path, labelled=True), lambda path: path.is_dir()
     ),
