@@ -15,6 +15,8 @@ from ssljax.settings.errors import Diverged, InputError
 from ssljax.settings.messages import show
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from ssljax.runs.trained_model import TrainedModel
 
 
@@ -63,6 +65,8 @@ def evaluate(
         model = load_run(workdir, checkpoint)
         run = model.run
         _check_complete(model)
+        if not (split or dataset):
+            _warn_of_training_images(run.config)
         data = run.config.data
         trained_on = run.config.copy_and_resolve_references()
         data.test_split = split = split or data.test_split
@@ -118,6 +122,17 @@ def evaluate(
             "hits": packed(truth == predicted),
         }
     return result
+
+
+def _warn_of_training_images(config: ConfigDict) -> None:
+    """Says if the run was trained on images of its own test split."""
+    from ssljax.devices import processes
+    from ssljax.runs.contamination import check_apart
+
+    try:
+        check_apart(config, config)
+    except InputError as error:
+        processes.say(f"warning: {error}")
 
 
 def _check_complete(model: TrainedModel) -> None:

@@ -35,13 +35,17 @@ def predictions(
     from ssljax.runs.trained_model import BATCH
 
     remaining = iter(files)
+    several = False
     while batch := list(itertools.islice(remaining, BATCH)):
+        several = several or len(batch) == BATCH
         squares, faults = [], {}
         for file in batch:
             try:
                 squares.append(model.pixels(file))
             except InputError as error:
                 faults[file] = error
+        if squares and several:  # so that only one shape is compiled
+            squares += squares[-1:] * (BATCH - len(squares))
         named = iter(model.classify(squares, top) if squares else [])
         for file in batch:
             yield file, faults[file] if file in faults else next(named)

@@ -106,7 +106,7 @@ def test_a_method_and_a_model_of_the_users_own(data_dir, tmp_path):
     folder = f"--workdir={tmp_path / 'run'}"
     done = run(
         "train", "--config=tests/tiny.py:jigsaw", folder, *flags, "--config.method.name=follow",
-        "--config.model.name=small_net", "--config.method.queue=40", "--config.data.workers=1",
+        "--config.model.name", "small_net", "--config.method.queue=40", "--config.data.workers=1",
     )  # fmt: skip
     assert "width=0.0625 is left out" in done.stderr
     config = json.loads((tmp_path / "run/config.json").read_text())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ssljax.data.records import open_records
+from ssljax.evaluate import evaluate
 from ssljax.prepare import prepare
 from ssljax.runs import contamination
 from ssljax.runs.contamination import check_apart
@@ -83,6 +84,18 @@ def test_a_run_that_starts_from_such_weights_is_refused(configs, tmp_path):
     config.init_from = str(tmp_path / "pretext")
     with pytest.raises(InputError, match="which the weights were trained on; test on other images"):
         train(config, tmp_path / "run")
+
+
+@pytest.mark.seconds
+def test_a_run_that_saw_its_own_test_images_says_so(make_config, tmp_path, capsys):
+    config = make_config("jigsaw,small_net").copy_and_resolve_references()
+    config.epochs, config.data.test_split = 1, "images[150:350]"
+    train(config, tmp_path)
+    said = "warning: data.test_split: 50 of 200 images of fashion_mnist_10k"
+    evaluate(tmp_path)
+    assert said in capsys.readouterr().err
+    evaluate(tmp_path, split="images[150:350]")  # the user's own choice
+    assert said not in capsys.readouterr().err
 
 
 def test_splits_of_one_data_set_that_overlap_are_refused(make_config):

@@ -69,6 +69,10 @@ def test_images_that_do_not_fit_into_memory_are_refused(records, monkeypatch):
     monkeypatch.setattr("ssljax.data.cache.available_memory", lambda: 10_000)
     with pytest.raises(InputError, match=r"data.cache: 30 .* 1e-05 GB are available"):
         open_images("ram", records, size=32, decoding="exact")
+    monkeypatch.setattr("ssljax.data.cache.available_memory", lambda: 1_000_000)
+    open_images("ram", records, size=32, decoding="exact")
+    with pytest.raises(InputError, match=r"data.cache: 30 .* GB in 10 processes, 0.001 GB are a"):
+        open_images("ram", records, size=32, decoding="exact", processes=10)
 
 
 def test_any_step_can_be_the_first(records):

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from ssljax.devices import distributed
+from ssljax.devices import distributed, processes
 from ssljax.evaluate import evaluate
 from ssljax.probe import probe
 from ssljax.runs.metrics_log import read_metrics
@@ -223,6 +223,20 @@ def test_what_a_launcher_says_is_checked(monkeypatch, variables, message):
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message):
         distributed.join()
+
+
+def test_a_study_runs_on_a_tpu_machine_that_is_alone(monkeypatch):
+    """The machine has a TPU; here it is the CPU that says how many processes there are."""
+    monkeypatch.setattr(distributed, "_found", lambda: True)
+    distributed.refuse("a study")
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "a,b")
+    with pytest.raises(InputError, match="a study cannot run as one job of several processes"):
+        distributed.refuse("a study")
+
+
+def test_a_message_with_a_path_that_is_no_text_reaches_the_others():
+    name = os.fsdecode(b"caf\xe9.jpg")
+    assert processes.gather_texts(f"no file {name}") == ["no file caf?.jpg"]
 
 
 def test_it_is_said_who_is_waited_for():

@@ -10,6 +10,13 @@ import ssljax
 from ssljax.settings.errors import InputError
 
 
+def truncated() -> Image.Image:
+    """An image of Pillow that finds out late that its file ends early."""
+    file = io.BytesIO()
+    Image.fromarray(np.arange(30000, dtype=np.uint8).reshape(100, 100, 3)).save(file, "JPEG")
+    return Image.open(io.BytesIO(file.getvalue()[:-400]))
+
+
 @pytest.fixture(scope="module")
 def images():
     rng = np.random.default_rng(0)
@@ -53,6 +60,8 @@ def test_features_of_a_layer(classification_run, pretext_run, images):
             "the given bytes cannot be read as an image",
         ),
         (lambda model: model.features([np.zeros((4, 4))], "conv5"), r"got float64\[4, 4\]"),
+        (lambda model: model.features([np.zeros((0, 4, 3), np.uint8)], "conv5"), r"\[0, 4, 3\]"),
+        (lambda model: model.features([truncated()], "conv5"), "the given image cannot be read"),
         (lambda model: model.features([b"x"], "conv6"), "no layer 'conv6'; did you mean"),
         (lambda model: model.outputs([b"x"]), "jigsaw makes inputs of its own from an image"),
         (lambda model: model.classify([b"x"]), "a run of the method jigsaw does not name classes"),

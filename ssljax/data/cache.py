@@ -76,7 +76,12 @@ class CachedImages(ImageSource):
 
 
 def open_images(
-    cache: str, *splits: Records, size: int, decoding: str, whole: bool = False
+    cache: str,
+    *splits: Records,
+    size: int,
+    decoding: str,
+    whole: bool = False,
+    processes: int = 1,
 ) -> list[ImageSource]:
     """The images of some splits, kept in memory if `cache` is `ram`.
 
@@ -86,6 +91,8 @@ def open_images(
       size: the side of the square images, in pixels.
       decoding: `exact` or `fast`.
       whole: whole images, see `ImageSource`.
+      processes: of the run on this machine. Each of them keeps all images, since every epoch gives
+        it others.
 
     Raises:
       InputError: they are not expected to fit into memory.
@@ -93,9 +100,11 @@ def open_images(
     if not cache:
         return [ImageSource(records, size, decoding, whole) for records in splits]
     kept = [CachedImages(records, size, decoding, whole) for records in splits]
-    needed = sum(images.estimated_bytes() for images in kept)
+    needed = processes * sum(images.estimated_bytes() for images in kept)
     free = available_memory()
     what = f"data.cache: {sum(map(len, kept)):,} decoded images need about {needed / 1e9:.2g} GB"
+    if processes > 1:
+        what += f" in {processes} processes"
     if needed > _SHARE_OF_MEMORY * free:
         raise InputError(f"{what}, {free / 1e9:.2g} GB are available; set --config.data.cache=''")
     say(what)

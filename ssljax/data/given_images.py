@@ -14,7 +14,7 @@ from ssljax.data import images as image_files
 from ssljax.data.decoder import Decoder
 from ssljax.data.image_source import ImageSource
 from ssljax.files import untrusted
-from ssljax.settings.errors import InputError
+from ssljax.settings.errors import InputError, first_line
 
 ImageLike = str | pathlib.Path | bytes | Image.Image | np.ndarray
 NO_LABEL, UNREADABLE = -1, -2
@@ -110,12 +110,16 @@ def read_square(image: ImageLike, decoder: Decoder) -> np.ndarray:
     """
     pixels = np.empty((decoder.size, decoder.size, 3), np.uint8)
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(f"expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
         decoder.resize(image, None, pixels)
         return pixels
     if isinstance(image, Image.Image):
-        decoder.resize(image_files.upright_rgb(image), None, pixels)
+        try:
+            loaded = image_files.upright_rgb(image)
+        except Exception as error:  # of Pillow's decoders, as for files
+            raise InputError(f"the given image cannot be read: {first_line(error)}") from error
+        decoder.resize(loaded, None, pixels)
         return pixels
     name = "the given bytes"
     if not isinstance(image, bytes):

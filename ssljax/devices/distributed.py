@@ -60,12 +60,16 @@ def join() -> None:
 def refuse(what: str) -> None:
     """Ends a command for a single process if a launcher started several as one run.
 
-    The tasks of a Slurm step may be independent processes, so they are not refused.
+    The tasks of a Slurm step may be independent processes, so they are not refused. A TPU machine
+    may be alone or one of a slice; the TPU itself, which this starts, knows.
 
     Raises:
       InputError: a launcher did.
     """
-    if _told() or ("SLURM_STEP_NUM_TASKS" not in os.environ and _found()):
+    several = "SLURM_STEP_NUM_TASKS" not in os.environ and _found()
+    if several and "TPU_WORKER_HOSTNAMES" not in os.environ:
+        several = jax.process_count() > 1
+    if _told() or several:
         raise InputError(
             f"{what} cannot run as one job of several processes; start independent processes, each "
             "with its own devices, and they share the work"

@@ -9,6 +9,7 @@ import collections
 import contextlib
 import pathlib
 import secrets
+import socket
 import time
 from collections.abc import Iterator
 
@@ -59,11 +60,18 @@ def gather(value: np.ndarray) -> np.ndarray:
 
 def gather_texts(text: str) -> list[str]:
     """The texts of all processes, in order."""
-    data = text.encode()[:_LONGEST].ljust(_LONGEST, b"\0")
+    data = text.encode(errors="replace")[:_LONGEST].ljust(_LONGEST, b"\0")
     return [
         row.tobytes().rstrip(b"\0").decode(errors="ignore")
         for row in gather(np.frombuffer(data, np.uint8))
     ]
+
+
+def on_this_machine() -> int:
+    """How many processes of the run are on this process's machine."""
+    if jax.process_count() == 1:
+        return 1
+    return gather_texts(socket.gethostname()).count(socket.gethostname())
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What a run needs to continue beside its arrays: the item `data` of a checkpoint, which is JSON.
 
 next_example         the position of the input pipeline
+examples             training images of the data set; may be left out
 interval, epoch_sums the running sums of each metric, see `ssljax.training.metrics.MetricSums`
 unwritten            rows of the log that could not be written; may be left out
 """
@@ -28,7 +29,7 @@ def check(data: Any, step: int, batch_size: int) -> None:
       Unreadable: it cannot; the message names the key, and what would be right.
     """
     _expect(isinstance(data, dict), "data/metadata must hold a JSON object", data)
-    known = {"next_example", *SUMS, "unwritten"}
+    known = {"next_example", "examples", *SUMS, "unwritten"}
     for name in data.keys() - known:
         raise Unreadable(f"data/metadata has an unknown key {name!r:.50}; known: {sorted(known)}")
     position, right = data.get("next_example"), step * batch_size
@@ -36,6 +37,10 @@ def check(data: Any, step: int, batch_size: int) -> None:
         type(position) is int and position == right,
         f"next_example of data/metadata must be {right} (step {step} × batch size {batch_size})",
         position,
+    )
+    examples = data.get("examples", 1)
+    _expect(
+        type(examples) is int and examples > 0, "examples of data/metadata must be > 0", examples
     )
     for name in SUMS:
         sums = data.get(name)

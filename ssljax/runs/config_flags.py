@@ -59,7 +59,9 @@ class ConfigCommand(Command):
         self._spec = spec
         import_plugins(_plugins(argv))
         config = _load(spec)
-        for argument in argv:
+        pairs = itertools.pairwise(argv)  # --config.model.name resnet18
+        joined = [f"{flag}={value}" for flag, value in pairs if "=" not in flag]
+        for argument in [*argv, *joined]:
             if match := _NAME.fullmatch(argument):
                 _select(config, match[1] or "", match[2], match[3])
         _check_keys(config, argv)

@@ -69,6 +69,7 @@ def train(
     """
     # ---------------------------------------------------------------- config, network, data
     folder = storage.path(workdir, "--workdir")
+    neighbours = processes.on_this_machine()
     with processes.together():
         run = open_run(resolve(config, recorded_config(folder)))
         config, method = run.config, run.method
@@ -87,6 +88,7 @@ def train(
             records,
             validation_records,
             **run.image_options(),
+            processes=neighbours,
         )
         # ------------------------------------------------------------ devices, steps
         run_step = make_run_step(run, steps_per_epoch)
@@ -100,7 +102,7 @@ def train(
         interruption = stack.enter_context(Interruption())
         stack.enter_context(endings(folder, checkpoints))
         # ------------------------------------------------------------ state, log, input
-        started = start(run, run_step, steps_per_epoch, checkpoints, folder, stack)
+        started = start(run, run_step, len(records), checkpoints, folder, stack)
         state, step = started.state, started.step
         log = TrainingLog(folder, config, steps_per_epoch, step, started.sums)
         stack.callback(log.close)
@@ -137,7 +139,9 @@ def train(
             }
 
         def save_latest() -> None:
-            position = {"next_example": step * config.batch_size, **log.to_json()}
+            position = {
+                "next_example": step * config.batch_size, "examples": len(records), **log.to_json(),
+            }  # fmt: skip
             if not _all_finite(state.params):
                 raise Diverged(f"the parameters after step {step} are not finite")
             checkpoints.wait(BEST)  # of an earlier step, which cannot be computed again

@@ -41,7 +41,7 @@ class Start:
 def start(
     run: Run,
     run_step: RunStep,
-    steps_per_epoch: int,
+    examples: int,
     checkpoints: Checkpoints,
     workdir: pathlib.Path,
     locks: contextlib.ExitStack,
@@ -53,15 +53,17 @@ def start(
     Args:
       run: what is trained.
       run_step: its step.
-      steps_per_epoch: for messages about the epochs.
+      examples: training images.
       checkpoints: of the run folder.
       workdir: the run folder.
       locks: keeps other processes out of the folder until it is closed.
 
     Raises:
-      InputError: the folder holds another run, or there is nothing to start from.
+      InputError: the folder holds another run, its data set has changed, or there is nothing to
+        start from.
     """
     config = run.config
+    steps_per_epoch = -(-examples // config.batch_size)
     exists = bool(processes.first_says(workdir.is_dir()))
     if exists:
         _lock(workdir, locks)
@@ -79,6 +81,9 @@ def start(
     if latest is not None:
         parts, data = checkpoints.restore_latest(state.parts(), config.batch_size)
         state = TrainState.from_parts(parts)
+        with processes.together():
+            names = checkpoints.class_names(LATEST, int(state.step))
+            _check_same_data(run, examples, data.get("examples", examples), names)
     elif config.init_from:
         with processes.together():
             source = transfer.load_source(config)
@@ -123,6 +128,22 @@ def _check_continues(run: Run, steps_per_epoch: int, workdir: pathlib.Path, late
         raise InputError(
             f"epochs: {workdir} ended and was validated after epoch {ended}; a run that is "
             f"validated every {every} epochs cannot continue from there"
+        )
+
+
+def _check_same_data(run: Run, examples: int, before: int, names: tuple[str, ...]) -> None:
+    """Checks that the data set has as many training images as before, and the same classes."""
+    data = run.config.data
+    again = "prepare it as it was, or train in a new folder"
+    if examples != before:
+        raise InputError(
+            f"data.dataset: {data.dataset} has {examples:,} images in {data.train_split}, and had "
+            f"{before:,} when the run was saved; {again}"
+        )
+    if names != run.class_names:
+        raise InputError(
+            f"data.dataset: {data.dataset} has the classes {list(run.class_names)}, and had "
+            f"{list(names)} when the run was saved; {again}"
         )
 
 

@@ -17,6 +17,7 @@ def open_folder(root: pathlib.Path, labelled: bool = True) -> Source:
     """Finds out how the images of a folder are arranged.
 
     * `train/cats/1.jpg`: splits, if every folder at the top is named like one; then classes.
+      Images beside these folders cannot be used.
     * `cats/1.jpg`, `cats/2019/1.jpg`: a class for each folder at the top.
     * `1.jpg`: no label. A single class is none.
 
@@ -25,7 +26,8 @@ def open_folder(root: pathlib.Path, labelled: bool = True) -> Source:
       labelled: False takes no folder for a class.
 
     Raises:
-      InputError: there are no images.
+      InputError: there are no images, or several folders at the top are named like splits and
+        others are not.
     """
     others: collections.Counter[str] = collections.Counter()
     tops: dict[str, collections.Counter[str]] = {}  # by folder at the top: images by the next one
@@ -39,7 +41,13 @@ def open_folder(root: pathlib.Path, labelled: bool = True) -> Source:
         seen = f"only {_counted(others)}" if others else "no files"
         raise InputError(f"--source: {root} has no images, but {seen}")
     splits = {top for top in tops if top.lower() in SPLITS}
-    if not splits or "" in tops or {top.lower() for top in tops} - set(SPLITS) - _WITHOUT_LABELS:
+    others_at_top = {top for top in tops if top and top.lower() not in {*SPLITS, *_WITHOUT_LABELS}}
+    if len(splits) > 1 and others_at_top:
+        raise InputError(
+            f"--source: {root} has {', '.join(sorted(splits))}, which are named like splits, and "
+            f"beside them {', '.join(sorted(others_at_top)[:5])}; move or rename one or the other"
+        )
+    if others_at_top:  # then the other one is a class, too
         splits = set()
     if len(tops) == 1 and not splits:
         (top, below), *_ = tops.items()
@@ -54,7 +62,9 @@ def open_folder(root: pathlib.Path, labelled: bool = True) -> Source:
     def items() -> Iterator[Item]:
         for path, fault in _walk(root):
             folders = path.split("/")[:-1]
-            split = split_name(folders.pop(0)) if splits else ""
+            if splits and not folders:
+                fault = fault or "lies beside the folders of splits"
+            split = split_name(folders.pop(0)) if splits and folders else ""
             label = folders[0] if labelled and folders else None
             yield Item(path, root / path, split=split, label=label, fault=fault)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -68,7 +69,10 @@ def _item(
     else:
         data, path = (image, None) if isinstance(image, bytes) else (None, image)
     if "split" in roles:
-        split = split_name(str(row[roles["split"]]))
+        named = row[roles["split"]]
+        if named is None or named == "":
+            raise InputError(f"--source: {place} has no split in column {roles['split']!r}")
+        split = split_name(str(named))
     label = _label(row.get(roles.get("label", "")), names, place)
     if data is not None:
         return Item(place, data=data, split=split, label=label)
@@ -79,6 +83,10 @@ def _item(
 
 
 def _label(value: Any, names: tuple[str, ...], place: str) -> str | None:
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        value = int(value) if value.is_integer() else value
     if value is None or value == "" or (value == -1 and names):
         return None
     if not names or isinstance(value, str):

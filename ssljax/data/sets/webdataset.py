@@ -5,6 +5,7 @@ The files are read in place: nothing is unpacked, and the names of members are n
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -65,13 +66,17 @@ def _example(
     split: str,
     packed: bool,
 ) -> Iterator[Item]:
-    """Yields the item of an example that has an image."""
-    image: Item | None = None
-    label: str | None = None
+    """Yields the item of an example that has an image.
+
+    Of several images beside a label, the one that is named `KEY.SUFFIX` is the example's, as others
+    are named `KEY.depth.png`. Without a label, they are ordinary files whose names have dots.
+    """
+    images: list[Item] = []
+    labelled, label = False, None
     for member in group:
         name = f"{path.name}/{member.name}"
         suffix = pathlib.PurePosixPath(member.name).suffix.lower()
-        if suffix in IMAGES and image is None:
+        if suffix in IMAGES:
             fault = outside(member.name)
             if not member.isreg() or member.issparse():
                 fault = "is a link or a sparse file"
@@ -79,15 +84,20 @@ def _example(
                 fault = f"has more than {untrusted.MOST_IMAGE:,} bytes"
             data = _content(archive, member) if packed and not fault else None
             start, file = (0, None) if packed else (member.offset_data, path)
-            image = Item(name, file, start, member.size, data, split, fault=fault)
+            images.append(Item(name, file, start, member.size, data, split, fault=fault))
         elif suffix in (".cls", ".json") and member.isreg():
             if member.size > _LARGEST:
                 raise InputError(f"--source: {name} is too large for a label")
+            labelled = True
             found = _label(_content(archive, member), suffix, name)
             label = found if suffix == ".cls" or label is None else label
-    if image is not None:
-        yield Item(image.name, image.file, image.start, image.length, image.data, split, label,
-                   image.fault)  # fmt: skip
+    if labelled:
+        own = [image for image in images if _stem(image.name) == f"{path.name}/{key}"]
+        images = own or images
+    for number, image in enumerate(images):
+        if labelled and number:
+            image = dataclasses.replace(image, fault=f"is another image of the example {key}")
+        yield dataclasses.replace(image, label=label)
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -98,6 +108,10 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 def _key(name: str) -> str:
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(pathlib.PurePosixPath(name).suffix)
 
 
 def _label(data: bytes, suffix: str, name: str) -> str | None:
