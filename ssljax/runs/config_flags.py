@@ -187,7 +187,7 @@ def _select(config: ConfigDict, parents: str, group: str, name: str) -> None:
         owner = owner[key] if isinstance(owner, ConfigDict) and key in owner else {}
     if isinstance(owner, ConfigDict) and group in owner:
         for dropped in select(owner, group, name):
-            say(f"{group}.name={name}: {dropped} of the other {group} is left out")
+            say(f"{group}.name={name}: {dropped} is left out; it belongs to the other {group}")
 
 
 def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:
