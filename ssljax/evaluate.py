@@ -56,7 +56,7 @@ def evaluate(
     from ssljax.devices import processes
     from ssljax.devices.parallelism import own_rows
     from ssljax.files.packed_bits import packed
-    from ssljax.runs.contamination import check_apart
+    from ssljax.runs.contamination import check_lineage_apart
     from ssljax.runs.trained_model import load_run
     from ssljax.training.metrics import MetricSums
     from ssljax.training.validation import Evaluator
@@ -75,7 +75,7 @@ def evaluate(
             run = dataclasses.replace(run, own_data=True)
             data.data_dir = data_dir
         if dataset:
-            check_apart(trained_on, run.config)
+            check_lineage_apart(trained_on, run.config)
         images = run.images(split)
 
     name = pathlib.PurePath(workdir).name

@@ -138,7 +138,7 @@ def _open(
     """
     from ssljax.data.image_source import ImageSource
     from ssljax.data.records import open_records
-    from ssljax.runs.contamination import check_apart
+    from ssljax.runs.contamination import check_apart, check_lineage_apart
 
     found = {}
     for split, name in splits.items():
@@ -155,9 +155,8 @@ def _open(
         chosen_on = config.copy_and_resolve_references()
         chosen_on.data.train_split = data.validation_split
         check_apart(chosen_on, config, "on which the L2 is chosen")
-    own = model.run.config.data
-    if not random and (own.dataset, own.train_split) != (data.dataset, data.train_split):
-        check_apart(model.run.config, config)
+    if not random:
+        check_lineage_apart(model.run.config, config)
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,23 @@ def test_a_run_that_starts_from_such_weights_is_refused(configs, tmp_path):
     config.init_from = str(tmp_path / "pretext")
     with pytest.raises(InputError, match="which the weights were trained on; test on other images"):
         train(config, tmp_path / "run")
+
+
+@pytest.mark.seconds
+def test_weights_remember_what_all_runs_before_them_were_trained_on(configs, make_config, tmp_path):
+    """`first`, then the embedded images, then `third`, which tests on images of `first`."""
+    train(configs("first"), tmp_path / "one")
+    between = make_config("jigsaw,small_net").copy_and_resolve_references()
+    between.epochs, between.init_from = 1, str(tmp_path / "one")
+    train(between, tmp_path / "two")
+    config = configs("third")
+    config.init_from = str(tmp_path / "two")
+    with pytest.raises(InputError, match="20 of 250 images .* which the weights were trained on"):
+        train(config, tmp_path / "three")
+    with pytest.raises(InputError, match="20 of 250 images .* which the weights were trained on"):
+        evaluate(tmp_path / "two", dataset="third", split="test", data_dir=config.data.data_dir)
+    shutil.rmtree(tmp_path / "one")
+    train(config, tmp_path / "three")
 
 
 @pytest.mark.seconds

@@ -10,10 +10,12 @@ from ml_collections import ConfigDict
 from ssljax.data.records import Records, open_records
 from ssljax.devices import processes
 from ssljax.files import storage
+from ssljax.runs.folder import read_config
 from ssljax.settings.errors import InputError
 from ssljax.settings.messages import say
 
 _SHARE = 0.01  # of the test images; data sets often have a few copies in both of their splits
+_LONGEST_LINEAGE = 20  # runs, each started from the next one
 _SMALL = 2**28  # bytes of records whose digests are computed if they are not kept
 
 
@@ -54,6 +56,22 @@ def check_apart(
     if seen.mean() > _SHARE:
         raise InputError(f"data.test_split: {text}, {why}; test on other images")
     return _said(f"{text}, {why}")
+
+
+def check_lineage_apart(trained: ConfigDict, tested: ConfigDict) -> None:
+    """`check_apart` for a run, and for the runs that its weights came from.
+
+    Runs whose folders are not where `init_from` names them any more are not looked at.
+    """
+    for _ in range(_LONGEST_LINEAGE):
+        check_apart(trained, tested)
+        try:
+            path = storage.path(trained.init_from, "init_from")
+            if not trained.init_from or not path.is_dir():
+                return
+            trained = read_config(path)
+        except InputError:
+            return
 
 
 def _said(text: str) -> str:

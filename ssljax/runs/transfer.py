@@ -17,7 +17,7 @@ from ssljax.files import storage, untrusted
 from ssljax.methods import method_class
 from ssljax.models import paths, positions
 from ssljax.models.torch import description, layouts, state_dict_files
-from ssljax.runs.contamination import check_apart
+from ssljax.runs.contamination import check_lineage_apart
 from ssljax.runs.folder import read_config
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError
@@ -65,7 +65,7 @@ def load_source(config: ConfigDict) -> Source:
             f"({', '.join(state_dict_files.SUFFIXES)})"
         )
     source = read_config(path)
-    check_apart(source, config)
+    check_lineage_apart(source, config)
     method = source.method.name
     checkpoints = SavedCheckpoints(path)
     kind, step, saved = checkpoints.read(
