@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from ssljax import __version__
-from ssljax.settings.command_line import run_command
+from ssljax.settings.command_process import run_command
 from ssljax.settings.messages import say, show
 
 COMMANDS = {

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from ssljax.settings.command_line import Command, clean_up_at_signals, no_arguments
+from ssljax.settings.command_line import Command, no_arguments
+from ssljax.settings.command_process import clean_up_at_signals
 from ssljax.settings.errors import InputError
 from ssljax.settings.messages import say, show
 

@@ -11,7 +11,8 @@ from absl import flags
 
 from ssljax.data.sets.formats import FORMATS, recognise
 from ssljax.files import storage, untrusted
-from ssljax.settings.command_line import Command, clean_up_at_signals, no_arguments
+from ssljax.settings.command_line import Command, no_arguments
+from ssljax.settings.command_process import clean_up_at_signals
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.messages import show
 from ssljax.settings.printable import quoted, shortened

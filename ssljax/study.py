@@ -54,7 +54,8 @@ def study(
     """
     from ssljax.report import study_files
     from ssljax.studies import finished_runs, outcomes, plan, preflight, results
-    from ssljax.studies.config import check_study_config, complete_study
+    from ssljax.studies.checks import check_study_config
+    from ssljax.studies.config import complete_study
     from ssljax.studies.sharing import finish
 
     if report_only and (only or seed is not None):
@@ -165,7 +166,8 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     from ssljax.devices.compilation_cache import keep_programs
     from ssljax.runs.config import cpu_devices
     from ssljax.studies import summary
-    from ssljax.studies.config import check_study_config, complete_study
+    from ssljax.studies.checks import check_study_config
+    from ssljax.studies.config import complete_study
     from ssljax.studies.results import describe_failure
 
     distributed.refuse("a study")
@@ -195,7 +197,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:
-    from ssljax.studies.config import described
+    from ssljax.studies.checks import described
 
     return described(config)
 

@@ -13,7 +13,7 @@ from ssljax.runs.config_flags import ConfigCommand
 from ssljax.runs.folder import read_config
 from ssljax.settings.errors import InputError
 from ssljax.settings.options import flatten
-from ssljax.studies.config import described as described_study
+from ssljax.studies.checks import described as described_study
 from ssljax.training.loop import train
 from tests.conftest import REPOSITORY
 from tests.golden import CONFIGS

@@ -15,7 +15,8 @@ from ssljax.runs.run import open_run
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
 from ssljax.studies import preflight
-from ssljax.studies.config import check_study_config, complete_study
+from ssljax.studies.checks import check_study_config
+from ssljax.studies.config import complete_study
 from ssljax.training.loop import train
 from tests import golden
 from tests.conftest import REPOSITORY

@@ -151,7 +151,7 @@ def test_a_study_with_a_hostile_arm_is_refused_in_one_harmless_line(tmp_path, na
 def test_every_way_to_the_terminal_is_harmless(program):
     code = (
         "import logging, threading, warnings\n"
-        "from ssljax.settings.command_line import run_command\n"
+        "from ssljax.settings.command_process import run_command\n"
         "from ssljax.settings.errors import InputError\n"
         "from ssljax.settings.messages import say, show\n"
         f"name = {hostile.INVISIBLE!r}\n"

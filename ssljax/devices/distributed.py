@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from ssljax.settings.command_line import clean_up_at_signals
+from ssljax.settings.command_process import clean_up_at_signals
 from ssljax.settings.errors import InputError, TrainingFailed, first_line
 from ssljax.settings.messages import say
 
