@@ -48,7 +48,7 @@ FOR_VITS: dict[str, dict[str, float]] = {  # with heads that fit a small network
     "moco": {"hidden": 512},
     "dino": {"prototypes": 1024, "momentum": 0.99},
     "ibot": {"prototypes": 1024, "momentum": 0.99},
-    "ijepa": {},
+    "ijepa": {"predictor_embed_dim": 48},
 }
 FRACTIONS, LABEL_EPOCHS = (1.0, 0.1, 0.05, 0.01), (15, 30, 60, 100)
 BETWEEN, BETWEEN_EPOCHS = (0.5, 0.25), (20, 25)  # more labels for random weights

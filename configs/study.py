@@ -59,7 +59,7 @@ def get_config(choice: str = "") -> ConfigDict:
     published = "" if pretext else "pretext"
     for name in config.pretexts:
         config.arms[name] = ssljax.arm_config(name, published, transferred)
-    config.arms.imagenet = ssljax.arm_config("weights_file", "imagenet")
+    config.arms.imagenet = ssljax.arm_config("weights_file", "imagenet", "backbone")
     return config
 
 

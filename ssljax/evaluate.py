@@ -43,7 +43,7 @@ def evaluate(
       without looking), `examples`, `dataset`, `split`, `checkpoint`, `step`, and if the method
       names classes `class_names`, `confusion`, int[K][K], with true classes in rows and predicted
       ones in columns, and `hits`: for each example, in order, whether its class is predicted, as
-      hexadecimal digits (see `ssljax.probes.accuracy.unpacked`).
+      hexadecimal digits (see `ssljax.files.packed_bits.unpacked`).
 
     Raises:
       InputError: the folder, the checkpoint or the data set is not there, the data set has other

@@ -107,7 +107,12 @@ def _name_of(path: pathlib.Path) -> str:
 
 def _check_same(dataset: str, prepared: PreparedSet, request: dict[str, Any]) -> None:
     """Raises InputError if a prepared data set was made of something else, or in another way."""
-    was = prepared.metadata.get("prepared", {})
+    was = prepared.metadata.get("prepared")
+    if was is None:
+        raise InputError(
+            f"{prepared.folder} holds a data set that was not prepared with this command; choose "
+            "another --name"
+        )
     for key, value in request.items():
         if key in was and was[key] != value:
             raise InputError(
@@ -165,6 +170,8 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     prepared = prepare(**{name: arguments[name].value for name in names})
     show(*summary(prepared))
     if "train" in prepared.splits:
+        if len(prepared.splits) == 1:
+            show("there is no split but train, so validation and test will see its images again")
         show("to train on it:", *next_command(prepared, arguments.data_dir))
 
 

@@ -196,6 +196,9 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         "image_key", "label_key", "checkpoint", "random",
     )  # fmt: skip
     chosen = {name: arguments[name].value for name in names}
+    path = storage.path(arguments.json, "--json") if arguments.json else None
+    if path and not storage.is_remote(path) and not path.parent.is_dir():
+        raise InputError(f"--json: there is no folder {path.parent}")
     rows = probe(
         arguments.workdir,
         tuple(arguments.probes.split(",")),
@@ -207,8 +210,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     if not processes.is_first():
         return
     show(*describe(rows))
-    if arguments.json:
-        path = storage.path(arguments.json, "--json")
+    if path:
         try:
             storage.write_json(path, rows)
         except OSError as error:

@@ -53,7 +53,7 @@ def study(
         in the results.
     """
     from ssljax.report import study_files
-    from ssljax.studies import finished_runs, outcomes, plan, preflight, results
+    from ssljax.studies import finished_runs, floors, outcomes, plan, preflight, results
     from ssljax.studies.checks import check_study_config
     from ssljax.studies.config import complete_study
     from ssljax.studies.sharing import finish
@@ -77,6 +77,9 @@ def study(
         seeds = [0, seed] if seed and chooses else [seed]
     remarks = preflight.check(config)
 
+    def end(runs: Mapping[Any, PlannedRun]) -> dict[Any, Outcome | Failure | None]:
+        return finished_runs.find(runs) if report_only else {**finish(runs, _finish_run)}
+
     folder = storage.path(workdir, "--workdir")
     pretexts: dict[str, list[Outcome | Failure | None]] = {name: [] for name in config.pretexts}
     cells: dict[Cell, list[Outcome | Failure | None]] = {}
@@ -92,11 +95,8 @@ def study(
                 continue
             if not index or cell.setting in outcomes.repeated(config, cell, cells):
                 runs[cell] = plan.arm_run(config, cell, seed_folder, index)
-        ended_runs: Mapping[Any, Outcome | Failure | None]
-        if report_only:
-            ended_runs = {key: finished_runs.find(run) for key, run in runs.items()}
-        else:
-            ended_runs = finish(runs, _finish_run)
+        ended_runs = end(runs)
+        ended_runs |= end(floors.moved(config, planned, ended_runs))
         missing += [
             f"{seed_folder.name}/{run.folder.name}"
             for key, run in runs.items()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import pathlib
 import runpy
 import shutil
 
@@ -14,7 +15,7 @@ from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.run import open_run
 from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
-from ssljax.studies import preflight
+from ssljax.studies import plan, preflight
 from ssljax.studies.checks import check_study_config
 from ssljax.studies.config import complete_study
 from ssljax.training.loop import train
@@ -165,6 +166,22 @@ def test_shares_and_epochs_of_a_study(key, value, said):
     config[key] = value
     with pytest.raises(InputError, match=f"^{key}.* {said}"):
         check_study_config(config)
+
+
+@pytest.mark.quick
+def test_arms_have_the_layers_of_the_classification_unless_they_name_others():
+    config = complete_study(config_files.load(f"{REPOSITORY}/configs/quickstart.py"))
+    config.classification.init_layers, config.classification.frozen_layers = "backbone", "head"
+    config.arms.jigsaw.frozen_layers = "backbone/conv1"
+    runs = {
+        cell.arm: plan.arm_run(config, cell, pathlib.Path(), 0).config
+        for cell in plan.cells(config)
+    }
+    layers = {name: (run.init_layers, run.frozen_layers) for name, run in runs.items()}
+    assert layers == {
+        "random": ("backbone", "head"),
+        "jigsaw": ("backbone/conv*", "backbone/conv1"),
+    }
 
 
 @pytest.mark.quick

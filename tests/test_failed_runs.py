@@ -43,6 +43,7 @@ def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_p
     config.pretexts.broken = config.pretexts.puzzle.copy_and_resolve_references()
     config.pretexts.broken.optimizer.learning_rate = WILD
     config.arms.broken = arm_config("broken")
+    config.probes = ("knn",)
     results = study(config, tmp_path)
 
     assert {failure["run"] for failure in results["failures"]} == {
@@ -57,6 +58,10 @@ def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_p
     for arm in results["arms"].values():
         share = arm["labels"]["1"]
         assert (share["best"], list(share["settings"])) == ("calm", ["calm"])
+    # Random weights are probed with the other run, though this one comes first.
+    [row] = [row for row in results["differences"] if row["protocol"] == "knn"]
+    assert (row["name"], row["against"], row["is_floor"]) == ("puzzle", "random", True)
+    assert study(config, tmp_path, report_only=True) == results
     text = " ".join(Page((tmp_path / "report.html").read_text()).words)
     for said in ("; broken failed", "Failed runs", "seed-0/arm-random-wild: the ", "failed"):
         assert said in text, said

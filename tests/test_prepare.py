@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from ssljax.data.digests import digest
 from ssljax.data.images import decode
 from ssljax.data.records import open_records
+from ssljax.data.sets import fashion_mnist_10k
 from ssljax.prepare import next_command, prepare, summary
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
@@ -269,6 +270,7 @@ def test_what_killed_preparations_left_is_removed_at_once_and_nothing_else(tmp_p
         ({"name": "My Flowers"}, "--name must be lower-case letters, digits and _"),
         ({"data_dir": "gs://bucket/d"}, "data sets are written to disks"),
         ({"splits": "train:90,train:10"}, "--splits must be NAME:SHARE"),
+        ({"splits": ":5"}, "--splits must be NAME:SHARE"),
         ({"splits": "train:-1"}, "--splits must be NAME:SHARE"),
         (
             {"source": "photos", "columns": "label:a"},
@@ -302,6 +304,13 @@ def test_preparing_again_needs_the_same_request(tmp_path, capsys):
     assert summary(first) == summary(again)
     with pytest.raises(InputError, match="is prepared already with --max_side=0, not 8; choose"):
         prepare(str(source), data_dir=str(tmp_path / "d"), max_side=8)
+
+
+def test_a_data_set_of_that_name_that_others_prepared_is_not_taken_for_it(tmp_path):
+    source = sources.folders(tmp_path / "photos", sources.make_images(each=2))
+    prepare(fashion_mnist_10k.NAME, data_dir=str(tmp_path / "d"))
+    with pytest.raises(InputError, match="was not prepared with this command; choose another --n"):
+        prepare(str(source), name=fashion_mnist_10k.NAME, data_dir=str(tmp_path / "d"))
 
 
 @pytest.mark.seconds

@@ -322,6 +322,7 @@ def test_probes_during_training_change_nothing(make_config, tmp_path):
         ({"random": True, "checkpoint": "latest"}, "--checkpoint is for trained weights"),
         ({"train_split": "nope"}, "split 'nope' of fashion_mnist_10k"),
         ({"probes": ("kn",)}, "--probes: 'kn' is unknown; did you mean 'knn'"),
+        ({"label_fractions": (1, 0.5, 0.5)}, "--label_fractions has the same value twice: 1,0.5,0"),
         ({"label_fractions": (1, 1.5)}, "--label_fractions must be > 0 and <= 1, got 1.5"),
     ],
 )

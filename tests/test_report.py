@@ -94,6 +94,14 @@ def test_the_verdict_has_the_interval_of_the_difference(results):
     )
 
 
+def test_the_verdict_says_why_there_is_no_difference(results):
+    results["differences"] = []
+    said = "No arm has a share of the labels and a seed in common with random weights."
+    assert study_page.verdict(results) == said
+    results["arms"] = {"random": results["arms"]["random"]}
+    assert study_page.verdict(results) == "Only random weights were trained."
+
+
 def test_costs_are_those_of_the_log(folder, results):
     run = chosen(results["arms"]["random"])["runs"][0]["folder"]
     rows = read_metrics(run)

@@ -9,6 +9,7 @@ import tarfile
 import pytest
 
 from ssljax.data.sets.folder import open_folder
+from ssljax.data.sets.formats import recognise
 from ssljax.data.sets.webdataset import open_webdataset
 from ssljax.settings.errors import InputError
 from tests import sources
@@ -58,6 +59,12 @@ def test_an_image_beside_folders_of_splits_makes_them_no_classes(tmp_path):
         ("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog"),
     }  # fmt: skip
     assert items["cover.png"].fault == "lies beside the folders of splits"
+
+
+def test_a_table_that_lists_no_files_is_not_taken_for_one_of_images(tmp_path):
+    source = sources.folders(tmp_path / "photos", sources.make_images(each=2))
+    (source / "notes.csv").write_text(f"image,note\n{'x' * 300},good\n")
+    assert recognise(source) == "folder"
 
 
 def test_splits_beside_other_folders_are_refused(tmp_path):

@@ -310,6 +310,12 @@ def test_arms_are_worth_labels_of_random_weights_of_the_same_seeds():
         ("classification.batch_size", 30, "30 does not divide among 4 devices"),
         ("classification.model.width", 4, r"arms.puzzle: .*conv/bias is \(8,\) in the source"),
         ("classification.init_from", "x", "in a study, the arms name what they start from"),
+        ("classification.data.label_fraction", 0.1, "classification.data.label_fraction must be 1"),
+        (
+            "classification.data.test_split",
+            "images[100:300]",
+            "100 of 200 images of .* are also in .*, which are the images with labels",
+        ),
         ("arms.puzzle.init_layers", "convx", "arms.puzzle: init_layers: 'convx' matches no parame"),
         ("arms.puzzle.frozen_layers", "fc9", "arms.puzzle: frozen_layers: 'fc9' matches no par"),
         ("arms.puzzle.published", "pretxt", "did you mean 'pretext'"),

@@ -11,10 +11,14 @@ import jax
 import numpy as np
 import pytest
 
+import ssljax
 from ssljax import load_run
+from ssljax.models import model_defaults
 from ssljax.runs import transfer
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError
+from ssljax.studies import preflight
+from ssljax.studies.config import complete_study
 from ssljax.training.loop import train
 
 
@@ -189,3 +193,21 @@ def test_starting_from_the_teacher(make_config, tmp_path):
     downstream.init_from = str(tmp_path / "run")
     with pytest.raises(InputError, match="init_part: .* has no teacher; use init_part=student"):
         train(downstream, tmp_path / "third")
+
+
+def test_weights_of_attention_with_other_heads_are_refused(make_config, tmp_path):
+    small = {**model_defaults("vit_tiny"), "width": 1 / 6, "heads": 2, "depth": 1, "patch": 8}
+    run = make_config("rotation").copy_and_resolve_references().unlock()
+    run.model, run.epochs = {**small, "heads": 4}, 1
+    train(run, tmp_path / "run")
+    other = make_config("classification").copy_and_resolve_references().unlock()
+    other.model, other.init_from, other.init_layers = small, str(tmp_path / "run"), "backbone"
+    with pytest.raises(InputError, match="^model.heads: the attention of .*run has 4 heads; use "):
+        train(other, tmp_path / "other")
+
+    config = ssljax.study_config()
+    config.pretexts.turns, config.classification = run, other
+    config.classification.init_from = ""
+    config.arms.turns = ssljax.arm_config("turns")
+    with pytest.raises(InputError, match="arms.turns: model.heads: the attention of turns has 4 h"):
+        preflight.check(complete_study(config))

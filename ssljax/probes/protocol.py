@@ -16,7 +16,7 @@ def check(probes: Sequence[str], label_fractions: Sequence[float]) -> None:
     """Checks what is asked for.
 
     Raises:
-      InputError: an unknown probe, or a share outside of (0, 1].
+      InputError: an unknown probe, a share outside of (0, 1], or a value twice.
     """
     if not probes or not label_fractions:
         raise InputError("--probes and --label_fractions must each have at least one value")
@@ -26,6 +26,9 @@ def check(probes: Sequence[str], label_fractions: Sequence[float]) -> None:
     for fraction in label_fractions:
         if not 0 < fraction <= 1:
             raise InputError(f"--label_fractions must be > 0 and <= 1, got {fraction:g}")
+    for given, flag in ((probes, "--probes"), (label_fractions, "--label_fractions")):
+        if len(set(given)) < len(given):
+            raise InputError(f"{flag} has the same value twice: {','.join(map(str, given))}")
 
 
 def measure(

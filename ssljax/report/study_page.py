@@ -93,12 +93,16 @@ def verdict(results: dict[str, Any]) -> str:
             counts.add(row["seeds"])
     sentences = [_compared(name, rows, results["metric"]) for name, rows in found.items()]
     sentences += [f"{name} failed" for name in failed_arms(results)]
+    if not sentences and set(starts) == {"random"}:
+        return "Only random weights were trained."
+    if not sentences:
+        return "No arm has a share of the labels and a seed in common with random weights."
     fewest, most = min(counts, default=1), max(counts, default=1)
     sample = "one seed; the interval is that of the test images alone"
     if most > 1:
         seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
         sample = f"{seeds} seeds; the interval is that of seeds and test images"
-    return ("; ".join(sentences) or "Only random weights were trained") + f" ({sample})."
+    return f"{'; '.join(sentences)} ({sample})."
 
 
 def _compared(name: str, rows: Sequence[Mapping[str, Any]], metric: str) -> str:

@@ -28,7 +28,7 @@ def metrics(summary: dict[str, Any]) -> list[str]:
 
 
 def arms(results: dict[str, Any]) -> str:
-    """The arms with all their labels, and published results next to them."""
+    """The arms with the largest share of the labels, and published results next to them."""
     shown = main_arms(results)
     names = metrics(chosen(next(iter(shown.values()))))
     published = {arm["published"] for arm in shown.values()} & set(results["published"])
@@ -67,9 +67,11 @@ def arms(results: dict[str, Any]) -> str:
     rest = f'<td colspan="{columns_after}"></td>' if published else ""
     lines.append(f'<tr class="chance"><td>chance</td><td></td>{cells}{rest}</tr></table>')
     spread = "standard deviation over the seeds ± " if several else ""
+    share = max(share["fraction"] for arm in shown.values() for share in arm["labels"].values())
+    labels = "all its labels" if share == 1 else f"{100 * share:g} % of the labels"
     note = (
         f"Percent of {results['test_examples']:,} test images ± {spread}standard error of the test "
-        "set; each arm with all its labels and, if there are several settings, the one it chose. "
+        f"set; each arm with {labels} and, if there are several settings, the one it chose. "
         "Chance: guessing always names the most frequent classes. Bars in charts: the standard "
         f"error of {'seeds and ' if several else ''}the test set."
     )

@@ -65,6 +65,7 @@ def load_source(config: ConfigDict) -> Source:
             f"({', '.join(state_dict_files.SUFFIXES)})"
         )
     source = read_config(path)
+    check_heads(source, config, str(path))
     check_lineage_apart(source, config)
     method = source.method.name
     checkpoints = SavedCheckpoints(path)
@@ -88,14 +89,31 @@ def load_source(config: ConfigDict) -> Source:
 def _load_file(path: pathlib.Path, config: ConfigDict) -> Source:
     found = layouts.read_file(path, config.init_part)
     origin = f"{path} ({found.title})" if found.title else str(path)
-    # Shapes do not say it.
-    heads = found.heads or description.read(path).heads
+    _check_heads(found.heads or description.read(path).heads, config, origin)
+    return Source(*found.weights, origin, found.left_out)
+
+
+def check_heads(source: ConfigDict, config: ConfigDict, origin: str) -> None:
+    """Checks what the shapes of weights do not say: the heads of the attention.
+
+    Args:
+      source: the config of the run that the weights come from.
+      config: of the run that starts from them.
+      origin: of the weights, for the message.
+
+    Raises:
+      InputError: the networks have different numbers of heads.
+    """
+    _check_heads(source.model.get("heads", 0), config, origin)
+
+
+def _check_heads(heads: int | None, config: ConfigDict, origin: str) -> None:
+    """The same for a number of heads, if it is known."""
     if heads and config.model.get("heads", heads) != heads:
         raise InputError(
             f"model.heads: the attention of {origin} has {heads} heads; use model.heads={heads} "
             f"instead of {config.model.heads}"
         )
-    return Source(*found.weights, origin, found.left_out)
 
 
 def choose(params: Any, source: Any, patterns: str) -> set[str]:

@@ -75,6 +75,11 @@ def check_study_config(config: ConfigDict) -> None:
             raise InputError(f"{name}: {error}") from error
     if config.classification.init_from:
         raise InputError("classification.init_from: in a study, the arms name what they start from")
+    if config.classification.data.label_fraction != 1:
+        raise InputError(
+            "classification.data.label_fraction must be 1; in a study, label_fractions has the "
+            "shares of the labels"
+        )
     if not method_class(config.classification.method.name).names_classes:
         raise InputError(
             f"classification.method.name: {config.classification.method.name!r} does not classify"

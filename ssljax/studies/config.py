@@ -46,8 +46,15 @@ class ArmSettings:
     """`config.arms.NAME.*`: one downstream arm."""
 
     start: str = option("random", "`random`, `weights_file`, or a name in `pretexts`")
-    init_layers: str = option("backbone", "parameters to transfer: comma-separated path patterns")
-    frozen_layers: str = option("", "parameters that are not trained: comma-separated patterns")
+    init_layers: str = option(
+        "",
+        "parameters to transfer: comma-separated path patterns; empty: those of `classification`",
+    )
+    frozen_layers: str = option(
+        "",
+        "parameters that are not trained: comma-separated path patterns; empty: those of "
+        "`classification`",
+    )
     published: str = option("", "the published result to compare with: a name in `published`")
     label_fractions: tuple[float, ...] = option((), "shares of the labels; empty: the study's")
     settings: tuple[str, ...] = option((), "settings to choose from; empty: all of the study's")
@@ -89,12 +96,10 @@ def arm_config(start: str = "random", published: str = "", init_layers: str = ""
     Args:
       start: `random`, `weights_file`, or a name in `pretexts`.
       published: the name of a published result to compare with, or empty.
-      init_layers: what to transfer; empty is the whole backbone.
+      init_layers: what to transfer; empty: what `classification` says.
     """
     config = defaults(ArmSettings)
-    config.start, config.published = start, published
-    if init_layers:
-        config.init_layers = init_layers
+    config.update(start=start, published=published, init_layers=init_layers)
     # Quantities in which the arms of a chart differ, such as {"pretext epochs": 5}.
     config.axes = ConfigDict()
     return config

@@ -134,10 +134,11 @@ def _columns(
         for protocol in config.probes:
             found = {}
             for name, ended in pretexts.items():
-                floor = pretexts[probing.floor_of(config, name)]
-                ours = _probed(ended, protocol, fraction, random=False)
-                if ours:
-                    found[name] = (ours, _probed(floor, protocol, fraction, random=True))
+                random: Hits = {}
+                for other in probing.same_network(config, name):
+                    random |= _probed(pretexts[other], protocol, fraction, random=True)
+                if ours := _probed(ended, protocol, fraction, random=False):
+                    found[name] = (ours, random)
             if found:
                 yield (protocol, fraction), found
         arms = {
@@ -146,7 +147,7 @@ def _columns(
             if share == fraction
         }
         starts = {name: config.arms[name].start for name in arms}
-        random: Hits = next((arms[name] for name in arms if starts[name] == "random"), {})
+        random = next((arms[name] for name in arms if starts[name] == "random"), {})
         found = {name: (ours, random) for name, ours in arms.items() if starts[name] != "random"}
         if found:
             yield ("labels", fraction), found

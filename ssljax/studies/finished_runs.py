@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from ssljax.methods import method_class
 from ssljax.runs import saved_evaluations
@@ -17,15 +19,28 @@ from ssljax.studies.outcomes import Failure, Outcome, checked
 from ssljax.studies.plan import PlannedRun
 
 
-def find(planned: PlannedRun) -> Outcome | Failure | None:
-    """How a run ended; nothing is trained, evaluated or probed.
+def find(runs: Mapping[Any, PlannedRun]) -> dict[Any, Outcome | Failure | None]:
+    """How runs ended; nothing is trained, evaluated or probed.
+
+    Args:
+      runs: by any key; those that others need are named by it, and come first.
 
     Returns:
-      None if it is not finished: its training, its test, or its probes.
+      None for a run that is not finished: its training, its test, or its probes.
 
     Raises:
-      InputError: the folder has a run with other settings, or a file of it is damaged.
+      InputError: a folder has a run with other settings, or a file of it is damaged.
     """
+    ended: dict[Any, Outcome | Failure | None] = {}
+    for key, planned in runs.items():
+        needed = ended.get(planned.needed)
+        ended[key] = (
+            sharing.without(needed, planned) if isinstance(needed, Failure) else (_find(planned))
+        )
+    return ended
+
+
+def _find(planned: PlannedRun) -> Outcome | Failure | None:
     folder = planned.folder
     if error := sharing.recorded_failure(planned):
         return Failure(folder, error)

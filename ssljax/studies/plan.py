@@ -108,7 +108,8 @@ def arm_run(config: ConfigDict, cell: Cell, folder: pathlib.Path, index: int) ->
     arm = config.arms[cell.arm]
     run = config.classification.copy_and_resolve_references()
     run.seed += index
-    run.init_layers, run.frozen_layers = arm.init_layers, arm.frozen_layers
+    for layers in ("init_layers", "frozen_layers"):
+        run[layers] = arm[layers] or run[layers]
     if arm.start == "weights_file":
         run.init_from = config.weights_file
     elif arm.start != "random":

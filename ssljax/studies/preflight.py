@@ -31,13 +31,12 @@ def check(config: ConfigDict) -> list[str]:
         pretext task.
     """
     _check_cells(config)
-    remarks = []
     if config.probes:
         labelled = open_run(resolve(config.classification))
         for split in ("train", "validation", "test"):
             labelled.records(config.classification.data[f"{split}_split"])
-        why = "which are the probes' images with labels"
-        remarks.append(check_apart(config.classification, config.classification, why))
+    why = "which are the images with labels"
+    remarks = [check_apart(config.classification, config.classification, why)]
     starts = {name: _shapes(run) for name, run in config.pretexts.items()}
     for pretext in config.pretexts.values():
         remarks.append(check_apart(pretext, config.classification))
@@ -46,14 +45,17 @@ def check(config: ConfigDict) -> list[str]:
         given.init_from = config.weights_file
         starts["weights_file"] = transfer.load_source(given).params
     downstream = config.classification.copy_and_resolve_references()
-    smallest = min(cell.fraction for cell in plan.cells(config))
-    downstream.data.label_fraction = min(smallest, downstream.data.label_fraction)
+    downstream.data.label_fraction = min(cell.fraction for cell in plan.cells(config))
     params = _shapes(downstream)
     for name, arm in config.arms.items():
+        init_layers = arm.init_layers or downstream.init_layers
+        frozen_layers = arm.frozen_layers or downstream.frozen_layers
         try:
-            paths.match(arm.frozen_layers, paths.flatten(params), "frozen_layers")
+            paths.match(frozen_layers, paths.flatten(params), "frozen_layers")
+            if arm.start in config.pretexts:
+                transfer.check_heads(config.pretexts[arm.start], downstream, arm.start)
             if arm.start != "random":
-                transfer.choose(params, starts[arm.start], arm.init_layers)
+                transfer.choose(params, starts[arm.start], init_layers)
         except InputError as error:
             raise InputError(f"arms.{name}: {error}") from error
     return list(dict.fromkeys(filter(None, remarks)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 import msgspec
@@ -59,11 +59,16 @@ class Probing:
     floor: bool
 
 
-def plan(config: ConfigDict, name: str) -> Probing | None:
+def plan(config: ConfigDict, name: str, failed: Collection[str] = ()) -> Probing | None:
     """How a pretext run is probed; None if the study has no probes.
 
     Random weights are probed once for each network and size of the images, with the first pretext
-    task that has it.
+    task that has it and did not fail.
+
+    Args:
+      config: of the study.
+      name: of the pretext task.
+      failed: names of pretext tasks whose runs failed.
     """
     if not config.probes:
         return None
@@ -78,13 +83,14 @@ def plan(config: ConfigDict, name: str) -> Probing | None:
         "label_key": data.label_key,
         **{f"{split}_split": data[f"{split}_split"] for split in ("train", "validation", "test")},
     }
-    return Probing(options, floor=floor_of(config, name) == name)
+    first = next((other for other in same_network(config, name) if other not in failed), "")
+    return Probing(options, floor=first == name)
 
 
-def floor_of(config: ConfigDict, name: str) -> str:
-    """The pretext task with which the random weights of a pretext task's network are probed."""
+def same_network(config: ConfigDict, name: str) -> list[str]:
+    """The pretext tasks with a pretext task's network and size of the images, itself included."""
     own = _network(config.pretexts[name])
-    return next(other for other, run in config.pretexts.items() if _network(run) == own)
+    return [other for other, run in config.pretexts.items() if _network(run) == own]
 
 
 def _network(run: ConfigDict) -> tuple[str, int]:
@@ -117,13 +123,18 @@ def finish(
 
 
 def kept(probing: Probing, folder: pathlib.Path, step: int) -> Rows | None:
-    """The rows that are in the folder already; None if they are not, or of something else."""
+    """The rows that are in the folder already; None if they are not, or of something else.
+
+    Rows of random weights that are not asked for are left out.
+    """
     file = folder / FILE
     try:
         found = untrusted.read_json(file, dict[str, Any], _REMEDY)
-        if found.get("asked") == _asked(probing, step):
+        with_floor = dataclasses.replace(probing, floor=True)
+        if found.get("asked") in (_asked(probing, step), _asked(with_floor, step)):
             untrusted.convert(found.get("rows"), list[_Row])
-            return list(found["rows"])
+            rows = found["rows"]
+            return [row for row in rows if probing.floor or row["weights"] != "random"]
     except FileNotFoundError:
         pass
     except (InputError, ValueError) as error:

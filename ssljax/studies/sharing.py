@@ -53,7 +53,7 @@ def finish(
             if key in ended or (planned.needed in runs and planned.needed not in ended):
                 continue
             if isinstance(needed := ended.get(planned.needed), Failure):
-                ended[key] = Failure(planned.folder, f"{needed.folder.name} failed")
+                ended[key] = without(needed, planned)
                 continue
             claim = planned.folder.with_name(f".{planned.folder.name}.lock")
             with contextlib.ExitStack() as claims:
@@ -68,6 +68,11 @@ def finish(
                 say(f"waiting: {said}")
             time.sleep(_WAIT)
     return {key: ended[key] for key in runs}
+
+
+def without(needed: Failure, planned: PlannedRun) -> Failure:
+    """How a run ends that needs one that failed."""
+    return Failure(planned.folder, f"{needed.folder.name} failed")
 
 
 def _finish(planned: PlannedRun, run: Callable[[PlannedRun], Outcome]) -> Outcome | Failure:

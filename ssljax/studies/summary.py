@@ -18,7 +18,7 @@ def table(collected: dict[str, Any]) -> list[str]:
             mean = share["settings"][share["best"]]["mean"]
             values = (100 * mean[key] for key in ("top1", "top3", "top5", "class_mean"))
             row = "{:7.1f} {:7.1f} {:7.1f} {:11.1f}".format(*values)
-            lines.append(f"{name:{longest}} {share['fraction']:7.0%} {row}")
+            lines.append(f"{name:{longest}} {100 * share['fraction']:6g}% {row}")
     lines += [f"{name:{longest}}  failed" for name in failed_arms(collected)]
     return lines
 

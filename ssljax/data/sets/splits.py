@@ -23,7 +23,7 @@ def parse(text: str) -> dict[str, float]:
         name, _, share = part.partition(":")
         try:
             shares[split_name(name)] = float(share)
-        except ValueError:
+        except (ValueError, InputError):
             shares.clear()
             break
     if len(shares) != text.count(",") + 1 or not all(0 < share < 1e9 for share in shares.values()):

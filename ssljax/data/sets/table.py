@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import TextIO
@@ -22,7 +23,7 @@ def lists_images(path: pathlib.Path) -> bool:
         name = next(_rows(path))[1][roles["image"]]
     except (InputError, StopIteration):
         return False
-    return (path.parent / name).is_file()
+    return os.path.isfile(path.parent / name)  # False for what is no name of a file, too
 
 
 def open_table(path: pathlib.Path, chosen: dict[str, str]) -> Source:
