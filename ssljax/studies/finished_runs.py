@@ -33,10 +33,10 @@ def find(runs: Mapping[Any, PlannedRun]) -> dict[Any, Outcome | Failure | None]:
     """
     ended: dict[Any, Outcome | Failure | None] = {}
     for key, planned in runs.items():
-        needed = ended.get(planned.needed)
-        ended[key] = (
-            sharing.without(needed, planned) if isinstance(needed, Failure) else (_find(planned))
-        )
+        if isinstance(needed := ended.get(planned.needed), Failure):
+            ended[key] = sharing.without(needed, planned)
+        else:
+            ended[key] = _find(planned)
     return ended
 
 
