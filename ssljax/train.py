@@ -79,13 +79,23 @@ def next_steps(run: Run, folder: pathlib.Path, plugin: str = "") -> list[str]:
         downstream = quoted(f"{folder}-classification")
         commands.append(
             f"train --config={name}/config.json --config.method.name=classification "
-            f"--config.init_from={name} --workdir={downstream}"
+            f"--config.init_from={name} {_not_carried_over(run)}--workdir={downstream}"
         )
     plugins = f" --plugin={quoted(plugin)}" if plugin else ""
     lines = [f"  python -m ssljax.{command}{plugins}" for command in commands]
     page = folder / "report.html"
     where = f"; its page is {page}" if page.exists() else ""
     return [f"{folder} is trained{where}. Next:", *lines]
+
+
+def _not_carried_over(run: Run) -> str:
+    """Flags for what concerns how the run itself began, and not a run that starts from it."""
+    config = run.config
+    usual = {"init_part": "student", "init_layers": "backbone", "frozen_layers": ""}
+    flags_ = [f"--config.{key}={value} " for key, value in usual.items() if config[key] != value]
+    if config.model.get("freeze_patch_embed"):
+        flags_.append("--config.model.freeze_patch_embed=false ")
+    return "".join(flags_)
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:

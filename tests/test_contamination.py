@@ -89,12 +89,16 @@ def test_a_run_that_starts_from_such_weights_is_refused(configs, tmp_path):
 
 
 @pytest.mark.seconds
-def test_weights_remember_what_all_runs_before_them_were_trained_on(configs, make_config, tmp_path):
+def test_weights_remember_what_all_runs_before_them_were_trained_on(
+    configs, make_config, tmp_path, monkeypatch, capsys
+):
     """`first`, then the embedded images, then `third`, which tests on images of `first`."""
     train(configs("first"), tmp_path / "one")
     between = make_config("jigsaw,small_net").copy_and_resolve_references()
-    between.epochs, between.init_from = 1, str(tmp_path / "one")
+    monkeypatch.chdir(tmp_path)
+    between.epochs, between.init_from = 1, "one"
     train(between, tmp_path / "two")
+    monkeypatch.chdir("/")
     config = configs("third")
     config.init_from = str(tmp_path / "two")
     with pytest.raises(InputError, match="20 of 250 images .* which the weights were trained on"):
@@ -103,6 +107,7 @@ def test_weights_remember_what_all_runs_before_them_were_trained_on(configs, mak
         evaluate(tmp_path / "two", dataset="third", split="test", data_dir=config.data.data_dir)
     shutil.rmtree(tmp_path / "one")
     train(config, tmp_path / "three")
+    assert f"that {tmp_path}/one was trained on, which the weights came" in capsys.readouterr().err
 
 
 @pytest.mark.seconds

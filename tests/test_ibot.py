@@ -243,6 +243,7 @@ def test_ten_steps_are_those_of_a_plain_loop(data_dir):
 def test_options_that_do_not_fit_are_named(options, said):
     with pytest.raises(InputError, match=said):
         method_of(**options)
+    assert method_of(mask_ratio=0.8, mask_ratio_var=0.2)  # the limit
 
 
 @pytest.mark.quick

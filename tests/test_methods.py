@@ -125,6 +125,12 @@ def test_micro_batches_change_nothing_without_batch_statistics(small, references
     assert_same(run_sgd(small(method), "jit", 2, 2), references(method))
 
 
+def test_micro_batches_change_nothing_if_what_has_batch_statistics_is_frozen(small):
+    config = small("classification")
+    config.frozen_layers = "backbone"
+    assert_same(run_sgd(config, "jit", 2, 2), run_sgd(config, "jit", 1))
+
+
 def test_alexnet_with_dropout_on_two_devices(make_config):
     config = make_config("classification")
     assert_same(run_sgd(config, "jit", 2), run_sgd(config, "jit", 1))

@@ -52,6 +52,8 @@ def test_the_number_of_devices_of_a_run(monkeypatch):
     config.model.width = 0.25
     assert cpu_devices(config) == 2
     assert cpu_devices(config, recorded={"cpu_devices": 3}) == 3
+    config.data.image_size = 28  # refused later, by whoever builds the run
+    assert cpu_devices(config) == 2
     config.cpu_devices = 4
     assert cpu_devices(config, recorded={"cpu_devices": 3}) == 4
 

@@ -18,12 +18,14 @@ from ssljax.models.network import variables
 from ssljax.report.live_page import LivePage
 from ssljax.runs.config import resolve
 from ssljax.runs.metrics_log import read_metrics
-from ssljax.runs.run import open_run
+from ssljax.runs.run import make_run, open_run
+from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from ssljax.training.run_step import make_run_step
 from ssljax.training.step import make_evaluation_step
 from tests import references
+from tests.conftest import REPOSITORY
 from tests.test_methods import on_one_device, one_batch
 
 RNG = np.random.default_rng(0)
@@ -46,6 +48,19 @@ def make_batch(made, size=4):
 
 def distance(one, other):
     return sum(a != b for a, b in zip(one, other, strict=True))
+
+
+@quick
+@pytest.mark.parametrize("data", ["fashion_mnist_10k", "deep_fashion"])
+@pytest.mark.parametrize("name", ["jigsaw_permutations", "relative_patch"])
+def test_the_recipes_fit_vision_transformers(name, data):
+    choice = f"method={name},model=vit_tiny,data={data}"
+    config = config_files.load(f"{REPOSITORY}/configs/pretrain.py:{choice}")
+    made = make_run(config, ()).method
+    assert (made.image_size, made.tile_side) == ((36, 8) if data != "deep_fashion" else (240, 64))
+    config.method.gap -= 1
+    with pytest.raises(InputError, match="^method.gap: .* there are tiles of .* whole patches of"):
+        make_run(config, ())
 
 
 @quick

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,13 @@ import ssljax
 from ssljax import load_run
 from ssljax.models import model_defaults
 from ssljax.runs import transfer
+from ssljax.runs.config import resolve
+from ssljax.runs.run import open_run
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
 from ssljax.settings.errors import InputError
 from ssljax.studies import preflight
 from ssljax.studies.config import complete_study
+from ssljax.train import next_steps
 from ssljax.training.loop import train
 
 
@@ -50,7 +54,8 @@ def test_what_is_transferred_is_the_source():
         is_leaf=lambda value: isinstance(value, tuple),
     )
     stats = {
-        "backbone": {"conv1": {"mean": jax.numpy.zeros(2)}, "fc6": {"mean": jax.numpy.ones(4)}}
+        "backbone": {"conv1": {"mean": jax.numpy.zeros(2)}, "fc6": {"mean": jax.numpy.ones(4)}},
+        "head": {"norm": {"mean": jax.numpy.zeros(4)}},  # without parameters
     }
     source = transfer.Source(*jax.tree.map(lambda x: np.asarray(x) + 1, (fresh, stats)), "there")
     params, kept, report = transfer.transfer(fresh, stats, source, "backbone/conv*, head")
@@ -59,6 +64,7 @@ def test_what_is_transferred_is_the_source():
     np.testing.assert_array_equal(layer, fresh["backbone"]["fc6"]["kernel"])
     np.testing.assert_array_equal(kept["backbone"]["conv1"]["mean"], [1, 1])
     np.testing.assert_array_equal(kept["backbone"]["fc6"]["mean"], [1, 1, 1, 1])
+    np.testing.assert_array_equal(kept["head"]["norm"]["mean"], [1, 1, 1, 1])
     assert report["loaded"] == ["backbone/conv1/kernel", "head/kernel"]
     assert report["fresh"] == report["skipped"] == ["backbone/fc6/kernel"]
     for patterns, said in (
@@ -82,6 +88,7 @@ def test_a_fingerprint_depends_on_names_values_shapes_and_types():
     params = {"backbone": {"a": {"kernel": value}}, "head": {"kernel": value}}
     assert of(params) == of({key: params[key] for key in ("head", "backbone")})
     assert of(params, "backbone") == of({**params, "head": {"kernel": value + 1}}, "backbone")
+    assert of(params, "backbone, backbone/positions") == of(params, "backbone")
     others = (
         {"backbone": {"b": {"kernel": value}}, "head": {"kernel": value}},
         {"backbone": {"a": {"kernel": value + 1}}, "head": {"kernel": value}},
@@ -130,6 +137,9 @@ def test_frozen_layers_stay_and_the_others_learn(make_config, pretext_run, tmp_p
         assert unchanged == layer.startswith("conv"), layer
     config.frozen_layers = "backbone/conw1"
     with pytest.raises(InputError, match="frozen_layers: .*conw1' matches no parameter; did you"):
+        train(config, tmp_path / "other")
+    config.frozen_layers = "backbone,head"
+    with pytest.raises(InputError, match="frozen_layers: .* so nothing would be trained"):
         train(config, tmp_path / "other")
 
 
@@ -193,6 +203,17 @@ def test_starting_from_the_teacher(make_config, tmp_path):
     downstream.init_from = str(tmp_path / "run")
     with pytest.raises(InputError, match="init_part: .* has no teacher; use init_part=student"):
         train(downstream, tmp_path / "third")
+
+
+def test_the_command_that_is_named_next_transfers_the_whole_backbone(make_config):
+    config = make_config("rotation,small_net").copy_and_resolve_references().unlock()
+    config.init_part, config.init_layers = "teacher", "backbone/conv"
+    config.frozen_layers = "backbone/conv"
+    line = next_steps(open_run(resolve(config)), pathlib.Path("runs/turns"))[-1]
+    assert line.endswith(
+        "--config.init_from=runs/turns --config.init_part=student --config.init_layers=backbone "
+        "--config.frozen_layers= --workdir=runs/turns-classification"
+    )
 
 
 def test_weights_of_attention_with_other_heads_are_refused(make_config, tmp_path):

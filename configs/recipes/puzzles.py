@@ -80,9 +80,13 @@ def rotation(config: ConfigDict) -> None:
 def set_tiles(config: ConfigDict, grey: float) -> None:
     """3×3 normalised tiles with a gap: 64 px of 85 (Noroozi and Favaro), or 8 px of 10.
 
-    Tiles for AlexNet have at least 64 px, so small images are enlarged to 216 px for it.
+    Tiles for AlexNet have at least 64 px, so small images are enlarged to 216 px for it. Those for
+    vision transformers consist of whole patches: 64 px of 80, or 8 px of 12.
     """
-    if not small(config):
+    if "patch" in config.model:
+        cell = 12 if small(config) else 80
+        config.data.image_size, config.method.gap = 3 * cell, config.model.patch
+    elif not small(config):
         config.data.image_size, config.method.gap = 255, 21
     elif config.model.name == "alexnet":
         config.data.image_size, config.method.gap = 216, 8

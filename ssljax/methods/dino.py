@@ -36,7 +36,9 @@ class DINO(PrototypeMethod):
     )
     prototypes: int = option(65536, "outputs of the head", above=1, at_most=1_000_000)
     hidden: int = option(2048, "of the head: hidden units", above=0, at_most=65536)
-    layers: int = option(3, "of the head: dense layers before the prototypes", at_least=1)
+    layers: int = option(
+        3, "of the head: dense layers before the prototypes", at_least=1, at_most=10
+    )
     bottleneck: int = option(256, "of the head: units before the prototypes", above=0)
     batch_norm: bool = option(False, "batch normalisation in the head")
     norm_last_layer: bool = option(

@@ -46,7 +46,7 @@ class IBOT(DINO):
     def __post_init__(self) -> None:
         super().__post_init__()
         most = min(self.mask_ratio, 1 - self.mask_ratio)
-        if self.mask_ratio_var > most:
+        if self.mask_ratio_var > most + 1e-9:  # 1 - 0.8 is a little less than 0.2
             raise InputError(
                 f"method.mask_ratio_var must be <= {most:g}, so that the share of masked patches "
                 f"around method.mask_ratio={self.mask_ratio:g} is from 0 to 1; got "

@@ -35,7 +35,7 @@ class MoCo(JointEmbedding):
     temperature: float = option(1.0, "divides the cosine similarities", above=0)
     hidden: int = option(4096, "of projector and predictor: hidden units", above=0, at_most=65536)
     projection: int = option(256, "of projector and predictor: outputs", above=0, at_most=65536)
-    projector_layers: int = option(2, "dense layers; 3 for ViTs", at_least=1)
+    projector_layers: int = option(2, "dense layers; 3 for ViTs", at_least=1, at_most=10)
     predictor_norm: bool = option(False, "the predictor ends in a normalisation; so for ViTs")
     momentum: float = option(
         0.99, "of the teacher at first; it rises to 1 along half a cosine", at_least=0, at_most=1

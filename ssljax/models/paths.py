@@ -37,7 +37,7 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {path: tuple(leaf.shape) for path, leaf in flatten(tree).items()}
 
 
-def match(patterns: str, paths: Iterable[str], setting: str) -> set[str]:
+def match(patterns: str, paths: Iterable[str], setting: str, may_miss: bool = False) -> set[str]:
     """The paths that comma-separated shell patterns choose.
 
     A pattern chooses a path if it matches the path or the beginning of it up to a slash:
@@ -47,6 +47,7 @@ def match(patterns: str, paths: Iterable[str], setting: str) -> set[str]:
       patterns: such as `backbone/conv*,backbone/fc6`.
       paths: of the parameters.
       setting: the key that holds the patterns, for messages.
+      may_miss: whether a pattern may match nothing.
 
     Raises:
       InputError: a pattern matches nothing.
@@ -54,7 +55,7 @@ def match(patterns: str, paths: Iterable[str], setting: str) -> set[str]:
     known, chosen = list(paths), set()
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
         matching = matching_paths(pattern, known)
-        if not matching:
+        if not matching and not may_miss:
             layers = list(dict.fromkeys(path.rpartition("/")[0] for path in known))
             raise InputError(
                 f"{setting}: {pattern!r} matches no parameter; {nearest(pattern, layers)}"

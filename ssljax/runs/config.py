@@ -14,7 +14,14 @@ from ml_collections import ConfigDict
 from ssljax.devices import cpu
 from ssljax.files import storage
 from ssljax.methods import METHODS, check_method, method_class, method_defaults
-from ssljax.models import MODELS, automatic_dtype, check_model, make_network, model_defaults
+from ssljax.models import (
+    MODELS,
+    automatic_dtype,
+    check_model,
+    make_network,
+    model_class,
+    model_defaults,
+)
 from ssljax.models.backbone import BackboneOptions
 from ssljax.models.network import Network
 from ssljax.settings import run_checks, run_settings
@@ -88,8 +95,9 @@ def resolve(config: ConfigDict, recorded: Mapping[str, Any] | None = None) -> Co
             recorded["model"]["dtype"] if recorded else automatic_dtype(jax.default_backend())
         )
     data = config.data
-    if data.data_dir and not storage.is_remote(data.data_dir):
-        data.data_dir = os.path.abspath(os.path.expanduser(data.data_dir))
+    for group, key in ((data, "data_dir"), (config, "init_from")):
+        if group[key] and not storage.is_remote(group[key]):
+            group[key] = os.path.abspath(os.path.expanduser(group[key]))
     if jax.default_backend() == "cpu":
         config.cpu_devices = jax.local_device_count()
     elif not config.cpu_devices:
@@ -105,7 +113,8 @@ def cpu_devices(config: ConfigDict, recorded: Mapping[str, Any] | None = None) -
     """
     if config.cpu_devices or recorded:
         return config.cpu_devices or recorded["cpu_devices"]  # type: ignore[index]
-    size = config.data.image_size
+    # Whoever builds the run refuses images that are too small.
+    size = max(config.data.image_size, model_class(config.model.name).smallest_image)
     network = make_network({**config.model, "dtype": "float32"}, heads={})
     shapes = jax.eval_shape(
         lambda: network.init(

@@ -61,13 +61,20 @@ def check_apart(
 def check_lineage_apart(trained: ConfigDict, tested: ConfigDict) -> None:
     """`check_apart` for a run, and for the runs that its weights came from.
 
-    Runs whose folders are not where `init_from` names them any more are not looked at.
+    It is said if a run's folder is not where `init_from` names it any more.
     """
     for _ in range(_LONGEST_LINEAGE):
         check_apart(trained, tested)
         try:
+            if not trained.init_from:
+                return
             path = storage.path(trained.init_from, "init_from")
-            if not trained.init_from or not path.is_dir():
+            if not path.exists():
+                _said(
+                    f"it is not checked whether test images are among those that {path} was "
+                    "trained on, which the weights came from: it is not there any more"
+                )
+            if not path.is_dir():
                 return
             trained = read_config(path)
         except InputError:

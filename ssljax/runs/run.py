@@ -164,6 +164,11 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
     # A part that is frozen as a whole also keeps its statistics.
     leaves = paths.flatten(run.variable_shapes()[0])
     trained = set(leaves) - paths.match(config.frozen_layers, leaves, "frozen_layers")
+    if not trained:
+        raise InputError(
+            f"frozen_layers: {config.frozen_layers} are all parameters of the network, so nothing "
+            "would be trained"
+        )
     parts = {path.partition("/")[0] for path in trained}
     return dataclasses.replace(run, network=network.clone(batch_statistics=tuple(sorted(parts))))
 
@@ -212,14 +217,17 @@ def _check_sides(config: ConfigDict, method: Method) -> None:
     patch = model_class(config.model.name).patch_side(config.model)
     if not patch:
         return
-    sides = {"data.image_size": method.image_size, "method.views": method.smallest_input}
-    for key, side in sides.items():
-        if side % patch:
-            below = side // patch * patch
-            raise InputError(
-                f"{key}: images of {side} px do not consist of whole patches of {patch} px "
-                f"(model.patch); use {below} or {below + patch} px, or another model.patch"
-            )
+    if side := method.image_size % patch:
+        below = method.image_size - side
+        raise InputError(
+            f"data.image_size: images of {method.image_size} px do not consist of whole patches of "
+            f"{patch} px (model.patch); use {below} or {below + patch} px, or another model.patch"
+        )
+    if method.smallest_input % patch:
+        raise InputError(
+            f"{method.smallest_input_is} of {method.smallest_input} px, which do not consist of "
+            f"whole patches of {patch} px (model.patch); use another data.image_size or model.patch"
+        )
 
 
 def open_class_names(config: ConfigDict) -> tuple[str, ...]:

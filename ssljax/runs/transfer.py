@@ -173,7 +173,9 @@ def transfer(
     for path in filter(_is_positions, chosen):
         if path not in theirs or theirs[path].shape != ours[path].shape:
             theirs[path] = positions.carried(theirs.get(path), ours[path].shape)
-    chosen_stats = {path for path in our_stats if path.rpartition("/")[0] in layers}
+    # A normalisation without scale and bias has statistics alone.
+    named = paths.match(patterns, our_stats, "init_layers", may_miss=True)
+    chosen_stats = {path for path in our_stats if path.rpartition("/")[0] in layers} | named
     if missing := sorted(chosen_stats - set(their_stats)):
         raise InputError(f"init_layers: the source has no {missing[0]}")
 
@@ -208,7 +210,8 @@ def fingerprint(source: Source, patterns: str) -> str:
     """A hash of what is transferred, which tells whether two runs started from the same weights."""
     digest = hashlib.sha256()
     leaves = paths.flatten(source.params)
-    for path in sorted(paths.match(patterns, leaves, "init_layers")):
+    # The source may lack positions, which are fixed there.
+    for path in sorted(paths.match(patterns, leaves, "init_layers", may_miss=True)):
         leaf = np.asarray(leaves[path])
         digest.update(f"{path} {leaf.shape} {leaf.dtype} ".encode() + leaf.tobytes())
     return digest.hexdigest()

@@ -97,16 +97,21 @@ def check_batch(run: Run, devices: int) -> None:
     if rows % together:
         raise InputError(
             f"batch_size: {rows} images are on each device in each micro-batch, and the method "
-            f"needs a multiple of {together} there"
+            f"needs a multiple of {together} there; use another batch_size or fewer devices (on a "
+            "CPU: cpu_devices)"
         )
     if run.config.gradient_accumulation_steps == 1:
         return
     stats = run.variable_shapes()[1]
-    if run.method.couples_examples or jax.tree.leaves(stats):
+    # Parts that are frozen as a whole are not among these.
+    parts = [name for name in run.network.batch_statistics if jax.tree.leaves(stats.get(name))]
+    if run.method.couples_examples or parts:
+        names = {"backbone": run.config.model.name}
         why = (
             f"the loss of {run.config.method.name} compares the examples of a batch"
             if run.method.couples_examples
-            else f"{run.config.model.name} has batch normalisation"
+            else f"{names.get(parts[0], f'the {parts[0]} of {run.config.method.name}')} has batch "
+            "normalisation"
         )
         raise InputError(
             f"gradient_accumulation_steps must be 1: {why}, so micro-batches would compute "
