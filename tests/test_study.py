@@ -4,6 +4,7 @@ import collections
 import html.parser
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import pytest
 from ssljax import arm_config, load_config, setting_config, study
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.settings.errors import InputError, Interrupted
-from ssljax.studies import labels_worth
+from ssljax.studies import labels_worth, preflight
+from ssljax.studies.config import complete_study
 from ssljax.studies.results import best, chosen
 from tests.conftest import REPOSITORY
 
@@ -311,11 +313,6 @@ def test_arms_are_worth_labels_of_random_weights_of_the_same_seeds():
         ("classification.model.width", 4, r"arms.puzzle: .*conv/bias is \(8,\) in the source"),
         ("classification.init_from", "x", "in a study, the arms name what they start from"),
         ("classification.data.label_fraction", 0.1, "classification.data.label_fraction must be 1"),
-        (
-            "classification.data.test_split",
-            "images[100:300]",
-            "100 of 200 images of .* are also in .*, which are the images with labels",
-        ),
         ("arms.puzzle.init_layers", "convx", "arms.puzzle: init_layers: 'convx' matches no parame"),
         ("arms.puzzle.frozen_layers", "fc9", "arms.puzzle: frozen_layers: 'fc9' matches no par"),
         ("arms.puzzle.published", "pretxt", "did you mean 'pretext'"),
@@ -334,6 +331,18 @@ def test_mistakes_show_before_anything_is_trained(
     with pytest.raises(InputError, match=said):
         study(config, tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_test_images_with_labels_are_said_and_refused_by_probes(in_repository, config, capsys):
+    config.classification.data.test_split = "images[100:300]"
+    del config.unlock().pretexts.puzzle, config.arms.puzzle, config.arms.imagenet
+    said = "100 of 200 images of .* are also in .*, which are the images with labels"
+    [remark] = preflight.check(complete_study(config))
+    assert re.search(said, remark)
+    assert remark in capsys.readouterr().err
+    config.probes = ("knn",)
+    with pytest.raises(InputError, match=said):
+        preflight.check(complete_study(config))
 
 
 def test_images_that_a_pretext_saw_are_not_tested_on(in_repository, config, shared_tfds, tmp_path):
