@@ -321,6 +321,7 @@ def test_arms_are_worth_labels_of_random_weights_of_the_same_seeds():
         ("published.dataset", "", "published.dataset must name the data set of these results"),
         ("arms.puzzle.settings", ("quick",), "arms.puzzle.settings: 'quick'; known: "),
         ("weights_file", "/nope.pth", "/nope.pth: no such file"),
+        ("probes", ("knn", "knn"), "probes has the same value twice"),
         ("probes", ("lin",), "probes: 'lin' is unknown; did you mean 'linear'"),
     ],
 )

@@ -63,6 +63,8 @@ def check_study_config(config: ConfigDict) -> None:
     for name in config.probes:
         if name not in PROBES:
             raise InputError(f"probes: {name!r} is unknown; {nearest(name, PROBES)}")
+    if len(set(config.probes)) < len(config.probes):
+        raise InputError(f"probes has the same value twice: {config.probes}")
     if not config.arms:
         raise InputError("arms: a study needs at least one")
     for group in ("pretexts", "arms", "settings"):
