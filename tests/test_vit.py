@@ -345,7 +345,7 @@ def test_images_of_other_than_whole_patches_are_refused(make_config):
         make_run(config, ("a", "b"))
     config = make_config("dino").copy_and_resolve_references().unlock()
     config.model, config.data.image_size = config_of(), 64
-    with pytest.raises(InputError, match=r"method.views: images of 27 px .* use 24 or 32 px"):
+    with pytest.raises(InputError, match="local views of 27 px, .* of 8 px .*image_size"):
         make_run(config, ())
 
 
