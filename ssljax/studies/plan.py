@@ -103,13 +103,18 @@ def pretext_runs(config: ConfigDict, folder: pathlib.Path, index: int) -> dict[s
     return runs
 
 
+def arm_layers(config: ConfigDict, arm: str) -> dict[str, str]:
+    """An arm's `init_layers` and `frozen_layers`; where it has none, the classification's hold."""
+    own, shared = config.arms[arm], config.classification
+    return {key: own[key] or shared[key] for key in ("init_layers", "frozen_layers")}
+
+
 def arm_run(config: ConfigDict, cell: Cell, folder: pathlib.Path, index: int) -> PlannedRun:
     """The run of a cell with a seed; the arguments are those of `pretext_runs`."""
     arm = config.arms[cell.arm]
     run = config.classification.copy_and_resolve_references()
     run.seed += index
-    for layers in ("init_layers", "frozen_layers"):
-        run[layers] = arm[layers] or run[layers]
+    run.update(arm_layers(config, cell.arm))
     if arm.start == "weights_file":
         run.init_from = config.weights_file
     elif arm.start != "random":

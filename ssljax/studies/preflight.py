@@ -47,14 +47,13 @@ def check(config: ConfigDict) -> list[str]:
     remarks = [_overlap(config)]
     remarks += [check_apart(run, config.classification) for run in config.pretexts.values()]
     for name, arm in config.arms.items():
-        init_layers = arm.init_layers or downstream.init_layers
-        frozen_layers = arm.frozen_layers or downstream.frozen_layers
+        layers = plan.arm_layers(config, name)
         try:
-            paths.match(frozen_layers, paths.flatten(params), "frozen_layers")
+            paths.match(layers["frozen_layers"], paths.flatten(params), "frozen_layers")
             if arm.start in config.pretexts:
                 transfer.check_heads(config.pretexts[arm.start], downstream, arm.start)
             if arm.start != "random":
-                transfer.choose(params, starts[arm.start], init_layers)
+                transfer.choose(params, starts[arm.start], layers["init_layers"])
         except InputError as error:
             raise InputError(f"arms.{name}: {error}") from error
     return list(dict.fromkeys(filter(None, remarks)))
