@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 from ssljax.data.image_source import ImageSource
 from ssljax.data.read_batch import Layout, batch_layout
 from ssljax.data.records import Records, open_records
-from ssljax.methods import make_method, method_class
+from ssljax.methods import make_method
 from ssljax.methods.method import DataSpec, Method
-from ssljax.models import MODELS, make_network, model_class, model_defaults, paths
+from ssljax.models import make_network, model_class, paths
 from ssljax.models.batch_norm import COLLECTION
 from ssljax.models.network import Network
+from ssljax.runs import compatibility
 from ssljax.runs.config import complete
 from ssljax.settings.errors import InputError
 from ssljax.views.keys import record_keys
@@ -140,22 +141,9 @@ def make_run(config: ConfigDict, class_names: tuple[str, ...]) -> Run:
     Raises:
       InputError: the options do not fit each other or the data.
     """
-    _check_tokens(config)
-    _check_needed_options(config)
+    compatibility.check_backbone(config)
     method = make_method(config.method, data_spec(config, len(class_names)))
-    smallest = model_class(config.model.name).smallest_image
-    if method.image_size < smallest:
-        raise InputError(
-            f"data.image_size: images of {method.image_size} px are too small for "
-            f"{config.model.name}, which needs at least {smallest} px"
-        )
-    if method.smallest_input < smallest:
-        raise InputError(
-            f"{method.smallest_input_is} of {method.smallest_input} px, too small for "
-            f"{config.model.name}, which needs at least {smallest} px; use a larger "
-            "data.image_size or another network"
-        )
-    _check_sides(config, method)
+    compatibility.check_sides(config.model, method)
     heads = method.heads()
     network = make_network(config.model, heads, batch_statistics=("backbone", *heads))
     run = Run(config, class_names, method, network)
@@ -180,54 +168,6 @@ def data_spec(config: ConfigDict, num_classes: int) -> DataSpec:
     return DataSpec(
         data.image_size, tuple(data.mean), tuple(data.std), num_classes, data.canvas, patch
     )
-
-
-def _check_tokens(config: ConfigDict) -> None:
-    """Checks that the backbone has tokens if the method needs them."""
-    model = config.model
-    if not method_class(config.method.name).needs_tokens:
-        return
-    if not model_class(model.name).patch_side(model):
-        known = ", ".join(
-            name for name in MODELS if model_class(name).patch_side(model_defaults(name))
-        )
-        raise InputError(
-            f"model.name: {config.method.name} needs a backbone that computes tokens of patches, "
-            f"which {model.name} does not; use one of {known}"
-        )
-
-
-def _check_needed_options(config: ConfigDict) -> None:
-    """Checks that the backbone has the options that the method needs."""
-    method, model = config.method.name, config.model
-    needed = method_class(method).needs_model
-    if wrong := [key for key, value in needed.items() if model.get(key, value) != value]:
-        wanted = ", ".join(f"model.{key}={_text(needed[key])}" for key in wrong)
-        given = ", ".join(_text(model[key]) for key in wrong)
-        raise InputError(f"model.{wrong[0]}: {method} needs {wanted}, got {given}")
-
-
-def _text(value: Any) -> str:
-    """A value as it is set on the command line."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _check_sides(config: ConfigDict, method: Method) -> None:
-    """Checks that images consist of whole patches."""
-    patch = model_class(config.model.name).patch_side(config.model)
-    if not patch:
-        return
-    if side := method.image_size % patch:
-        below = method.image_size - side
-        raise InputError(
-            f"data.image_size: images of {method.image_size} px do not consist of whole patches of "
-            f"{patch} px (model.patch); use {below} or {below + patch} px, or another model.patch"
-        )
-    if method.smallest_input % patch:
-        raise InputError(
-            f"{method.smallest_input_is} of {method.smallest_input} px, which do not consist of "
-            f"whole patches of {patch} px (model.patch); use another data.image_size or model.patch"
-        )
 
 
 def open_class_names(config: ConfigDict) -> tuple[str, ...]:
