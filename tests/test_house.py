@@ -71,6 +71,11 @@ def test_commands_are_at_the_top_and_nothing_else_is():
         assert has_cli == (path.parent == PACKAGE and path.stem in COMMANDS), path
 
 
+def test_nothing_lies_at_the_top_that_does_not_belong_there():
+    folders = {name.split("/")[0] for name in tracked() if "/" in name}
+    assert folders == {".ci", "benchmarks", "configs", "docs", "launch", "ssljax", "tests"}
+
+
 def test_files_are_short_and_their_names_say_something():
     for name in tracked("ssljax/*.py", "configs/*.py", "benchmarks/*.py"):
         lines = (REPOSITORY / name).read_text().count("\n")
