@@ -249,7 +249,7 @@ def cli() -> None:
     )
     command.text("test_split", "images to classify (default: the config's data.test_split)")
     command.text("layer", "of the backbone, such as conv5 or fc7 (default: the last one)")
-    command.switch("random", "probe new weights of the same network, the floor of comparisons")
+    command.switch("random", "probe new weights of the same network, to compare with")
     command.number("seeds", "with --random, so many networks", default=1, at_least=1)
     command.text("checkpoint", "best, latest or a step (default: what the method hands over)")
     command.text("dataset", "TFDS's name of another data set (default: the run's)")
