@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.models import fast_convolution
+from ssljax.models import fast_convolution, float32_bias
 from ssljax.models.backbone import Backbone, block_output
 from ssljax.models.batch_norm import BatchNorm
 from ssljax.models.initializers import INITIALIZERS, initializers
@@ -91,8 +91,10 @@ class AlexNet(Backbone):
             kernel_init=kernel_init,
             bias_init=bias_init,
             conv_general_dilated=fast_convolution.convolution,
+            promote_dtype=float32_bias.promote_dtype,
             name=name,
         )(x)
+        x = x.astype(self.dtype)
         if self.batch_norm:
             norm = name.replace("conv", "bn")
             x = BatchNorm(self.batch_statistics, dtype=self.dtype, name=norm)(x)
@@ -101,9 +103,11 @@ class AlexNet(Backbone):
 
     def _dense(self, x: jax.Array, name: str, features: int) -> jax.Array:
         kernel_init, bias_init = initializers(self.initializer, x.shape[-1])
-        return nn.Dense(
-            features, dtype=self.dtype, kernel_init=kernel_init, bias_init=bias_init, name=name
-        )(x)
+        layer = nn.Dense(
+            features, dtype=self.dtype, kernel_init=kernel_init, bias_init=bias_init,
+            promote_dtype=float32_bias.promote_dtype, name=name,
+        )  # fmt: skip
+        return layer(x).astype(self.dtype)
 
     def _drop(self, x: jax.Array, keys: jax.Array | None, layer: int) -> jax.Array:
         if keys is None or not self.dropout:

@@ -53,7 +53,8 @@ class MaskedDecoder(Part):
         mask_token = self.param("mask_token", nn.initializers.normal(0.02), (1, 1, self.channels))
         before, seen = x[:, :prefix], x[:, prefix:]
         missing = (len(x), places.shape[1] - seen.shape[1], self.channels)
-        every = [seen, jnp.broadcast_to(mask_token.astype(x.dtype), missing)]
+        # Broadcast before it is rounded, so that its gradient is summed in float32.
+        every = [seen, jnp.broadcast_to(mask_token, missing).astype(x.dtype)]
         patches = jnp.take_along_axis(jnp.concatenate(every, axis=1), places[..., None], axis=1)
         side = math.isqrt(places.shape[1])
         table = positions.sincos(side, side, self.channels, prefix)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ssljax.models import float32_bias
 from ssljax.models.backbone import Part
 from ssljax.models.batch_norm import BatchNorm
 from ssljax.models.gelu import gelu
@@ -27,8 +28,8 @@ class Linear(Part):
         kernel_init, bias_init = initializers(self.initializer, x.shape[-1])
         kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", bias_init, (self.features,), jnp.float32)
-        x, kernel, bias = (value.astype(self.dtype) for value in (x, kernel, bias))
-        return (jnp.dot(x, kernel) + bias).astype(jnp.float32)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        return jnp.dot(x, kernel).astype(jnp.float32) + bias
 
 
 class MLP(Part):
@@ -67,8 +68,11 @@ class MLP(Part):
                 dtype=self.dtype,
                 kernel_init=kernel_init,
                 bias_init=bias_init,
+                promote_dtype=float32_bias.promote_dtype,
                 name=f"dense{index + 1}",
             )(x)
+            if index < last:
+                x = x.astype(self.dtype)
             if self.norm if index < last else self.output_norm:
                 x = BatchNorm(
                     self.batch_statistics,

@@ -65,5 +65,6 @@ class PatchEmbed(nn.Module):
         kernel = self.param("kernel", convolution, (self.side, self.side, 3, self.channels))
         bias = self.param("bias", bias_init, (self.channels,), jnp.float32)
         kernel = kernel.reshape(inputs, self.channels)
-        patches, kernel, bias = (x.astype(self.dtype) for x in (patches, kernel, bias))
-        return jnp.dot(patches, kernel) + bias
+        product = jnp.dot(patches.astype(self.dtype), kernel.astype(self.dtype))
+        # The gradient of what is broadcast is summed in float32, see `float32_bias`.
+        return (product.astype(jnp.float32) + bias).astype(self.dtype)

@@ -49,10 +49,11 @@ class Predictor(Part):
           float32[B, M, T, D].
         """
         batch, kept, outputs = tokens.shape
-        table = jnp.asarray(positions.sincos(self.side, self.side, self.channels)[0], self.dtype)
-        context = self._dense(tokens, self.channels, "embed") + table[keep]
+        table = jnp.asarray(positions.sincos(self.side, self.side, self.channels)[0])
+        context = self._dense(tokens, self.channels, "embed") + table.astype(self.dtype)[keep]
         mask_token = self.param("mask_token", nn.initializers.normal(0.02), (self.channels,))
-        masked = mask_token.astype(self.dtype) + table[places]
+        # Rounded after the sum, so that the token's gradient is summed in float32.
+        masked = (mask_token + table[places]).astype(self.dtype)
         context = jnp.broadcast_to(context[:, None], (batch, places.shape[1], kept, self.channels))
         seen = jnp.concatenate([jnp.ones(context.shape[:-1], bool), counted], axis=2)
         x = jnp.concatenate([context, masked], axis=2)

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.models import dense_product
+from ssljax.models import dense_product, float32_bias
 from ssljax.models.backbone import block_output
 from ssljax.models.gelu import gelu
 from ssljax.models.initializers import initializers
@@ -141,6 +141,6 @@ def dense(x: jax.Array, features: int, name: str, *, initializer: str, dtype: An
     kernel_init, bias_init = initializers(initializer, x.shape[-1])
     layer = nn.Dense(
         features, dtype=dtype, kernel_init=kernel_init, bias_init=bias_init,
-        dot_general=dense_product.dot_general, name=name,
+        dot_general=dense_product.dot_general, promote_dtype=float32_bias.promote_dtype, name=name,
     )  # fmt: skip
-    return layer(x)
+    return layer(x).astype(dtype)

@@ -178,7 +178,8 @@ class ViT(Backbone):
     ) -> Encoded:
         channels, prefix = self.token_channels, self._prefix
         rows, columns = images.shape[1] // self.patch, images.shape[2] // self.patch
-        table = self._table(rows, columns, channels).astype(self.dtype)
+        # What is broadcast stays in float32, so that its gradient is summed in float32.
+        table = self._table(rows, columns, channels)
         patches, places = patchify(images, self.patch), table[:, prefix:]
         if keep is not None:  # before the projection, so that only these are projected
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
@@ -189,12 +190,12 @@ class ViT(Backbone):
         if self.freeze_patch_embed:
             x = jax.lax.stop_gradient(x)
         if masked is not None and mask_token is not None:
-            x = jnp.where(masked[..., None], mask_token.astype(x.dtype), x)
-        x += places
+            x = jnp.where(masked[..., None], mask_token, x.astype(jnp.float32))
+        x = (x.astype(jnp.float32) + places).astype(self.dtype)
         if prefix:
             token = self.param("cls_token", nn.initializers.normal(0.02), (1, 1, channels))
-            first = jnp.broadcast_to(token.astype(x.dtype) + table[:, :1], (len(x), 1, channels))
-            x = jnp.concatenate([first, x], axis=1)
+            first = jnp.broadcast_to(token + table[:, :1], (len(x), 1, channels))
+            x = jnp.concatenate([first.astype(self.dtype), x], axis=1)
         x, outputs = blocks(
             x,
             keys,

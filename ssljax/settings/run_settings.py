@@ -92,7 +92,10 @@ class DataSettings:
     mean: tuple[float, ...] = option((0.5, 0.5, 0.5), "subtracted from channels in [0, 1]")
     std: tuple[float, ...] = option((0.5, 0.5, 0.5), "divides the channels after that")
     label_fraction: float = option(
-        1.0, "train on this share of each class; a larger share has the images of a smaller one", above=0, at_most=1
+        1.0,
+        "train on this share of each class; larger shares contain smaller ones",
+        above=0,
+        at_most=1,
     )
     decoding: str = option(
         "exact", "`exact` as Pillow decodes, or `fast`", choices=("exact", "fast")
