@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 
 from ssljax.models.alexnet import AlexNet
 from ssljax.models.decoder import MaskedDecoder
@@ -67,7 +68,8 @@ MODULES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.seconds
+@pytest.mark.parametrize("name", ["dense", "decoder"])
 def test_sums_over_many_places_do_not_stop_growing_in_bfloat16(name):
     make, inputs = MODULES[name]
     inputs = [np.asarray(x, np.float32) if x.dtype == np.float64 else x for x in inputs]
@@ -94,3 +96,31 @@ def test_sums_over_many_places_do_not_stop_growing_in_bfloat16(name):
             continue  # rounding of the others is larger
         kept = rounded[path] @ leaf / (leaf @ leaf)
         assert kept == pytest.approx(1, abs=0.05), path
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_gradient_is_summed_over_examples_in_bfloat16(name):
+    """Also where the compiler of this machine would compute the sum in float32 by itself."""
+    make, inputs = MODULES[name]
+    inputs = [np.asarray(x, np.float32) if x.dtype == np.float64 else x for x in inputs]
+    network = make(dtype=jnp.bfloat16)
+    params = jax.eval_shape(network.init, jax.random.key(0), *inputs)
+
+    def loss(params):
+        return network.apply(params, *inputs).astype(jnp.float32).mean()
+
+    sums = [
+        equation.outvars[0].aval
+        for equation in equations(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)
+        if equation.primitive.name in ("reduce_sum", "cumsum")
+    ]
+    assert sums
+    assert not [found for found in sums if found.dtype == jnp.bfloat16]
+
+
+def equations(jaxpr):
+    """All equations, also those of loops and of functions that are called."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in core.jaxprs_in_params(equation.params):
+            yield from equations(inner)

@@ -52,9 +52,10 @@ class Predictor(Part):
         table = jnp.asarray(positions.sincos(self.side, self.side, self.channels)[0])
         context = self._dense(tokens, self.channels, "embed") + table.astype(self.dtype)[keep]
         mask_token = self.param("mask_token", nn.initializers.normal(0.02), (self.channels,))
-        # Rounded after the sum, so that the token's gradient is summed in float32.
+        # Rounded after they are broadcast, so that their gradients are summed in float32.
         masked = (mask_token + table[places]).astype(self.dtype)
-        context = jnp.broadcast_to(context[:, None], (batch, places.shape[1], kept, self.channels))
+        shape = (batch, places.shape[1], kept, self.channels)
+        context = jnp.broadcast_to(context.astype(jnp.float32)[:, None], shape).astype(self.dtype)
         seen = jnp.concatenate([jnp.ones(context.shape[:-1], bool), counted], axis=2)
         x = jnp.concatenate([context, masked], axis=2)
         x, _ = blocks(
