@@ -25,8 +25,9 @@ PRETRAIN = pathlib.Path(__file__).parent / "pretrain.py"
 def linear(config: ConfigDict) -> None:
     """A classifier on the frozen backbone, whose batch statistics are the stored ones.
 
-    Source: evaluate.py of the official code of Zbontar et al. (2021), "Barlow Twins", and Bardes et
-    al. (2022), "VICReg": 100 epochs of SGD, half a cosine, learning rate 0.3 for a batch of 256.
+    Source: evaluate.py of the official code of Zbontar et al. (2021), "Barlow Twins": 100 epochs of
+    SGD, half a cosine, learning rate 0.3 for a batch of 256. VICReg's has the same, but its
+    published result has 0.02.
     """
     config.frozen_layers = "backbone"
     config.epochs, config.batch_size = 100, 256

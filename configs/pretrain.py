@@ -237,8 +237,8 @@ def swav(config: ConfigDict) -> None:
     """SwAV (Caron et al., 2020).
 
     Up to 64 px, lightly's CIFAR-10 recipe with 128 prototypes; with its 512, 81.2 % by kNN,
-    ResNet-18. Above, the authors' code for batches of 256, with a queue after epoch 15 of
-    200: 72.7 % by linear evaluation, ResNet-50.
+    ResNet-18, without frozen prototypes. Above, the authors' code for batches of 256, with a queue
+    after epoch 15 of 200: 72.7 % by linear evaluation, ResNet-50.
     """
     set_views(config, "swav")
     if small(config):
@@ -257,8 +257,9 @@ def dino(config: ConfigDict) -> None:
     """DINO (Caron et al., 2021).
 
     Up to 64 px, lightly's CIFAR-10 recipe with 128 prototypes; with its 2,048, 84.0 % by kNN,
-    ResNet-18. Above, the command for ResNet-50 in the README of the authors' code. Their published
-    ResNet-50 (75.3 % by linear evaluation) was trained for longer.
+    ResNet-18. There the momentum stays 0.99, and prototypes are not frozen. Above, the command for
+    ResNet-50 in the README of the authors' code. Their published ResNet-50 (75.3 % by linear
+    evaluation) was trained for longer.
     """
     if "patch" in config.model:
         FOR_VITS["dino"](config)

@@ -62,8 +62,9 @@ def rotation(config: ConfigDict) -> None:
     """All four rotations of each image (Gidaris et al., 2018, section 2.1).
 
     On small images the optimiser is that of `jigsaw`, not the authors' SGD. Above 64 px, with
-    AlexNet the authors' code: 39.5 % by linear classification, their weights in VISSL's tables.
-    With ResNets VISSL's recipe, which shows an image at one random angle: 48.2 %, ResNet-50.
+    AlexNet the optimiser of the authors' code, which has 39.5 % by linear classification, their
+    weights in VISSL's tables. With ResNets that of VISSL, which shows an image at one random angle:
+    48.2 %, ResNet-50. Both also crop images at random and flip them.
     """
     if small(config):
         config.optimizer.learning_rate = 5e-4
@@ -75,6 +76,7 @@ def rotation(config: ConfigDict) -> None:
     else:
         config.method.all_turns = False
         set_vissls_pretext(config)
+        config.schedule.warmup_epochs = 0
 
 
 def set_tiles(config: ConfigDict, grey: float) -> None:

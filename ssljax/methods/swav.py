@@ -30,7 +30,8 @@ class SwAV(PrototypeMethod):
     """Assignments of the global views are targets of all other views, local ones included."""
 
     temperature: float = option(0.1, "divides the scores of predictions", above=0)
-    epsilon: float = option(0.05, "smoothness of the assignments", above=0)
+    # With less, exp(-2 / epsilon) is 0 in float32, and images could be left without an assignment.
+    epsilon: float = option(0.05, "smoothness of the assignments", at_least=0.03)
     prototypes: int = option(3000, "number of clusters", above=1, at_most=1_000_000)
     hidden: int = option(2048, "of the projector: hidden units", above=0, at_most=65536)
     projection: int = option(128, "of the projector: outputs", above=0, at_most=65536)

@@ -50,7 +50,10 @@ class VICReg(JointEmbedding):
         return each_view(net, inputs, ("projector",))
 
     def loss(self, outputs: Tree, context: Context) -> jax.Array:
-        """float32[B]: equation 6 for the whole batch, B times; the means are of the two views."""
+        """float32[B]: equation 6 for the whole batch, B times.
+
+        The variance is the mean over the two views, as in the authors' code; the paper has the sum.
+        """
         views = jnp.moveaxis(outputs["projections"].astype(jnp.float32), 1, 0)
         distance = collectives.mean(jnp.mean((views[0] - views[1]) ** 2))
         variance, covariance = zip(*map(_variance_and_covariance, views), strict=True)
@@ -63,7 +66,7 @@ class VICReg(JointEmbedding):
 
 
 def _variance_and_covariance(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Equations 1 and 3 for float32[b, D], this device's part of the batch."""
+    """Equations 1 and 4 for float32[b, D], this device's part of the batch."""
     count = len(x) * collectives.device_count()
     centred = x - collectives.mean(x.mean(axis=0))
     product = jnp.matmul(centred.T, centred, precision="highest")

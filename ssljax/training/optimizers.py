@@ -46,8 +46,9 @@ def make_optimizer(
         "adamw": [scaling, *decays, *rates],
         # PyTorch's `SGD`: the learning rate is not part of the momentum.
         "sgd": [*decays, momentum, *rates],
-        # You et al. (2017), algorithm 1, as SimCLR and BYOL have it: the weight decay is part of
-        # the norm, the learning rate is part of the momentum, and biases and norms are not adapted.
+        # You et al. (2017), algorithm 1, as SimCLR's code has it: the gradient's norm is taken with
+        # the weight decay, the learning rate is part of the momentum, and biases and norms are not
+        # adapted.
         "lars": [*decays, _trust_ratios(settings.trust_coefficient), *rates, momentum],
     }
     clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
