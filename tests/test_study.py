@@ -5,13 +5,14 @@ import html.parser
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 
 import pytest
 
-from ssljax import arm_config, load_config, setting_config, study
+from ssljax import arm_config, load_config, setting_config, study, train
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.settings.errors import InputError, Interrupted
 from ssljax.studies import labels_worth, preflight
@@ -189,6 +190,16 @@ def test_a_report_of_the_parts_that_are_finished(in_repository, config, tmp_path
         study(config, tmp_path, report_only=True)
 
 
+def test_a_report_refuses_arms_that_started_from_other_weights(in_repository, config, tmp_path):
+    del config.unlock().arms.random, config.arms.imagenet
+    study(config, tmp_path)
+    config.pretexts.puzzle.optimizer.learning_rate *= 2
+    shutil.rmtree(tmp_path / "seed-0/pretext-puzzle")
+    train(config.pretexts.puzzle, tmp_path / "seed-0/pretext-puzzle")
+    with pytest.raises(InputError, match="arm-puzzle was started from .* holds other weights"):
+        study(config, tmp_path, report_only=True)
+
+
 def test_data_is_checked_before_anything_is_trained(in_repository, config, tmp_path):
     config.classification.data.test_split = "tests"
     with pytest.raises(Exception, match="split 'tests' of fashion_mnist_10k"):
@@ -321,6 +332,16 @@ def test_arms_are_worth_labels_of_random_weights_of_the_same_seeds():
         ("published.dataset", "", "published.dataset must name the data set of these results"),
         ("arms.puzzle.settings", ("quick",), "arms.puzzle.settings: 'quick'; known: "),
         ("weights_file", "/nope.pth", "/nope.pth: no such file"),
+        (
+            "pretexts.puzzle.init_from",
+            "/nope",
+            "pretexts.puzzle: init_from: /nope is neither a run",
+        ),
+        (
+            "classification.init_part",
+            "teacher",
+            r"arms.puzzle: classification.init_part: puzzle \(jigsaw\) has no teacher; use init_pa",
+        ),
         ("probes", ("knn", "knn"), "probes has the same value twice"),
         ("probes", ("lin",), "probes: 'lin' is unknown; did you mean 'linear'"),
     ],
@@ -343,6 +364,10 @@ def test_test_images_with_labels_are_said_and_refused_by_probes(in_repository, c
     assert remark in capsys.readouterr().err
     config.probes = ("knn",)
     with pytest.raises(InputError, match=said):
+        preflight.check(complete_study(config))
+    config.probes = ("linear",)
+    config.classification.data.test_split = config.classification.data.validation_split
+    with pytest.raises(InputError, match="are also in .*, on which the L2 of the probe is chosen"):
         preflight.check(complete_study(config))
 
 

@@ -12,6 +12,7 @@ from ssljax.runs.config import resolve
 from ssljax.runs.folder import check_same_run, recorded_config
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
+from ssljax.runs.transfer import check_same_start
 from ssljax.settings.errors import Diverged, InputError
 from ssljax.settings.messages import say
 from ssljax.studies import probing, sharing
@@ -29,7 +30,8 @@ def find(runs: Mapping[Any, PlannedRun]) -> dict[Any, Outcome | Failure | None]:
       None for a run that is not finished: its training, its test, or its probes.
 
     Raises:
-      InputError: a folder has a run with other settings, or a file of it is damaged.
+      InputError: a folder has a run with other settings or one that was started from other
+        weights, or a file of it is damaged.
     """
     ended: dict[Any, Outcome | Failure | None] = {}
     for key, planned in runs.items():
@@ -49,6 +51,7 @@ def _find(planned: PlannedRun) -> Outcome | Failure | None:
         return None
     config = resolve(planned.config, before)
     check_same_run(folder, config)
+    check_same_start(folder, config)
     rows = [row for row in read_metrics(folder) if row["kind"] == "validation"]
     if not rows or rows[-1].get("epoch") != config.epochs:
         return None

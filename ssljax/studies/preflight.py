@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ssljax.methods import method_class
 from ssljax.models import paths
 from ssljax.runs import transfer
 from ssljax.runs.config import check_train_config, resolve
@@ -36,7 +37,7 @@ def check(config: ConfigDict) -> list[str]:
         labelled = open_run(resolve(config.classification))
         for split in ("train", "validation", "test"):
             labelled.records(config.classification.data[f"{split}_split"])
-    starts = {name: _shapes(run) for name, run in config.pretexts.items()}
+    starts = {name: _check_pretext(name, run) for name, run in config.pretexts.items()}
     if any(arm.start == "weights_file" for arm in config.arms.values()):
         given = config.classification.copy_and_resolve_references()
         given.init_from = config.weights_file
@@ -51,7 +52,7 @@ def check(config: ConfigDict) -> list[str]:
         try:
             paths.match(layers["frozen_layers"], paths.flatten(params), "frozen_layers")
             if arm.start in config.pretexts:
-                transfer.check_heads(config.pretexts[arm.start], downstream, arm.start)
+                _check_start(arm.start, config.pretexts[arm.start], downstream)
             if arm.start != "random":
                 transfer.choose(params, starts[arm.start], layers["init_layers"])
         except InputError as error:
@@ -59,11 +60,36 @@ def check(config: ConfigDict) -> list[str]:
     return list(dict.fromkeys(filter(None, remarks)))
 
 
+def _check_pretext(name: str, run: ConfigDict) -> Any:
+    """Checks that a pretext task can be built and started; returns its parameters' shapes."""
+    params = _shapes(run)
+    if run.init_from:
+        try:
+            transfer.choose(params, transfer.load_source(run).params, run.init_layers)
+        except InputError as error:
+            raise InputError(f"pretexts.{name}: {error}") from error
+    return params
+
+
+def _check_start(name: str, pretext: ConfigDict, downstream: ConfigDict) -> None:
+    """Checks what the shapes of a pretext task's weights do not say."""
+    transfer.check_heads(pretext, downstream, name)
+    method = pretext.method.name
+    if downstream.init_part == "teacher" and not method_class(method).has_teacher:
+        raise InputError(
+            f"classification.init_part: {name} ({method}) has no teacher; use init_part=student"
+        )
+
+
 def _overlap(config: ConfigDict) -> str:
     """What is to be said of test images that are also images with labels.
 
     Probes refuse them. Otherwise they are said, as `evaluate` does: the splits are the user's own.
     """
+    if "linear" in config.probes:
+        chosen_on = config.classification.copy_and_resolve_references()
+        chosen_on.data.train_split = chosen_on.data.validation_split
+        check_apart(chosen_on, config.classification, "on which the L2 of the probe is chosen")
     try:
         why = "which are the images with labels"
         return check_apart(config.classification, config.classification, why)
