@@ -13,7 +13,6 @@ from ssljax.runs.config_flags import ConfigCommand
 from ssljax.settings.command_line import no_arguments
 from ssljax.settings.messages import show
 from ssljax.settings.option_help import Fields
-from ssljax.settings.printable import quoted
 
 if TYPE_CHECKING:
     from ssljax.runs.run import Run
@@ -56,6 +55,7 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     from ssljax.devices.compilation_cache import keep_programs
     from ssljax.runs.config import check_train_config, complete, cpu_devices
     from ssljax.runs.folder import recorded_config
+    from ssljax.runs.next_steps import next_steps
 
     config = complete(arguments.config)
     check_train_config(config)
@@ -65,37 +65,9 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     run = train(config, arguments.workdir)
     if processes.is_first():
         folder = storage.path(arguments.workdir, "--workdir")
-        show(*next_steps(run, folder, arguments.plugin))
-
-
-def next_steps(run: Run, folder: pathlib.Path, plugin: str = "") -> list[str]:
-    """The commands that use a trained run, a line each."""
-    name = quoted(str(folder))
-    commands = [f"evaluate --workdir={name}"]
-    if run.method.names_classes:
-        commands.append(f"predict --workdir={name} IMAGE_OR_FOLDER...")
-    elif run.class_names:
-        commands.append(f"probe --workdir={name}")
-        downstream = quoted(f"{folder}-classification")
-        commands.append(
-            f"train --config={name}/config.json --config.method.name=classification "
-            f"--config.init_from={name} {_not_carried_over(run)}--workdir={downstream}"
-        )
-    plugins = f" --plugin={quoted(plugin)}" if plugin else ""
-    lines = [f"  python -m ssljax.{command}{plugins}" for command in commands]
-    page = folder / "report.html"
-    where = f"; its page is {page}" if page.exists() else ""
-    return [f"{folder} is trained{where}. Next:", *lines]
-
-
-def _not_carried_over(run: Run) -> str:
-    """Flags for what concerns how the run itself began, and not a run that starts from it."""
-    config = run.config
-    usual = {"init_part": "student", "init_layers": "backbone", "frozen_layers": ""}
-    flags_ = [f"--config.{key}={value} " for key, value in usual.items() if config[key] != value]
-    if config.model.get("freeze_patch_embed"):
-        flags_.append("--config.model.freeze_patch_embed=false ")
-    return "".join(flags_)
+        page = folder / "report.html"
+        where = f"; its page is {page}" if page.exists() else ""
+        show(f"{folder} is trained{where}. Next:", *next_steps(run, folder, arguments.plugin))
 
 
 def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:

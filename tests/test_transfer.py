@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,15 +15,17 @@ import pytest
 import ssljax
 from ssljax import load_run
 from ssljax.models import model_defaults
-from ssljax.runs import transfer
-from ssljax.runs.config import resolve
+from ssljax.runs import config_json, transfer
+from ssljax.runs.config import complete, resolve
+from ssljax.runs.next_steps import next_steps
 from ssljax.runs.run import open_run
 from ssljax.runs.saved_checkpoints import SavedCheckpoints
+from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
 from ssljax.studies import preflight
 from ssljax.studies.config import complete_study
-from ssljax.train import next_steps
 from ssljax.training.loop import train
+from tests.commands import run as run_command
 
 
 def latest_params(folder):
@@ -205,15 +207,25 @@ def test_starting_from_the_teacher(make_config, tmp_path):
         train(downstream, tmp_path / "third")
 
 
-def test_the_command_that_is_named_next_transfers_the_whole_backbone(make_config):
-    config = make_config("rotation,small_net").copy_and_resolve_references().unlock()
-    config.init_part, config.init_layers = "teacher", "backbone/conv"
-    config.frozen_layers = "backbone/conv"
-    line = next_steps(open_run(resolve(config)), pathlib.Path("runs/turns"))[-1]
-    assert line.endswith(
-        "--config.init_from=runs/turns --config.init_part=student --config.init_layers=backbone "
-        "--config.frozen_layers= --workdir=runs/turns-classification"
-    )
+def test_the_command_that_is_named_next_classifies_with_the_recipe_for_it(make_config, tmp_path):
+    config = make_config("rotation").copy_and_resolve_references().unlock()
+    config.init_part, config.init_layers = "teacher", "backbone/conv1"
+    config.frozen_layers = "backbone/conv1"
+    config.optimizer.name, config.optimizer.learning_rate = "lars", 1.0
+    config.schedule.name, config.epochs = "cosine", 1000
+    config = resolve(config)
+    folder = tmp_path / "two words"
+    folder.mkdir()
+    (folder / "config.json").write_text(config_json.dumps(config))
+    module, *arguments = shlex.split(next_steps(open_run(config), folder)[-1])[2:]
+    assert (module, arguments[-1]) == ("ssljax.train", f"--workdir={folder}-classification")
+    named = json.loads(run_command("train", *arguments, "--print_config").stdout)
+    usual = complete(config_files.load("configs/pretrain.py:method=classification"))
+    recipe = ["epochs", "batch_size", "optimizer", "schedule", "init_part", "init_layers"]
+    for key in [*recipe, "frozen_layers", "validate_every_epochs"]:
+        assert named[key] == json.loads(config_json.dumps(usual))[key], key
+    assert named["init_from"] == str(folder)
+    assert named["model"] == json.loads(config_json.dumps(config))["model"]
 
 
 def test_weights_of_attention_with_other_heads_are_refused(make_config, tmp_path):
