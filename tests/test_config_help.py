@@ -59,6 +59,17 @@ def test_help_shows_value_text_and_range():
 
 
 @pytest.mark.quick
+def test_the_value_of_a_flag_is_not_taken_for_a_setting():
+    spec = f"--config={REPOSITORY}/configs/pretrain.py:method=jigsaw"
+    found = parsed(spec, "--workdir", "config.png", "--config.data.dataset", "config.photos").flags
+    assert found.workdir == "config.png"
+    assert found.config.data.dataset == "config.photos"
+    for mistake in (["--config.png", "1"], ["-config.png=1"], ["--noconfig.png"]):
+        with pytest.raises(InputError, match="unknown key png"):
+            parsed(spec, "--workdir", "x", *mistake)
+
+
+@pytest.mark.quick
 def test_help_without_a_config_names_configs_and_the_settings_of_every_run():
     text = parsed("--help").printed()
     for path in (REPOSITORY / "configs").glob("*.py"):

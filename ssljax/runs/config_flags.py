@@ -193,6 +193,8 @@ def _select(config: ConfigDict, parents: str, group: str, name: str) -> None:
 def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:
     """Names the first override of a key that the config does not have."""
     for argument in argv:
+        if not argument.startswith("-"):  # the value of a flag, as in `--out config.png`
+            continue
         group: Any = config
         path = argument.lstrip("-").partition("=")[0].split(".")
         path[0] = path[0].removeprefix("no")  # --noconfig.a.b switches off
