@@ -198,7 +198,7 @@ def describe(result: dict[str, Any]) -> list[str]:
 
 
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
-    """Evaluates and prints."""
+    """Evaluates, prints and saves."""
     no_arguments(positional)
     from ssljax.devices import cpu, distributed, processes
     from ssljax.devices.compilation_cache import keep_programs
@@ -215,8 +215,10 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         arguments.dataset,
     )
     if processes.is_first():
-        save(result, arguments.workdir)
-        show(*describe(result))
+        try:
+            show(*describe(result))  # first: a folder that cannot be written loses no result
+        finally:  # nor does a reader, such as `| head`, that has gone
+            save(result, arguments.workdir)
 
 
 def cli() -> None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from ssljax.data.sets.formats import FORMATS, recognise
+from ssljax.data.sets.next_command import next_command, parts_of_train
 from ssljax.files import storage, untrusted
 from ssljax.settings.command_line import Command, no_arguments
 from ssljax.settings.command_process import clean_up_at_signals
 from ssljax.settings.errors import InputError, nearest
 from ssljax.settings.messages import show
-from ssljax.settings.printable import quoted, shortened
+from ssljax.settings.printable import shortened
 
 if TYPE_CHECKING:
     from ssljax.data.prepared import PreparedSet
@@ -137,28 +138,6 @@ def summary(prepared: PreparedSet) -> list[str]:
     return lines
 
 
-def next_command(prepared: PreparedSet, data_dir: str) -> list[str]:
-    """The lines of the command that trains on a prepared data set, ready to be typed."""
-    from ssljax.data.prepared import default_folder
-
-    root = storage.path(data_dir or default_folder(), "--data_dir")
-    dataset = prepared.folder.parent.relative_to(root).as_posix()
-    words = [
-        "python -m ssljax.train --config=configs/pretrain.py:method=jigsaw,data=prepared",
-        f"--workdir=runs/{dataset.partition('/')[0]} --config.data.dataset={dataset}",
-    ]
-    if data_dir:
-        words.append(f"--config.data.data_dir={quoted(data_dir)}")
-    splits = set(prepared.splits)
-    for split in ("train", "validation", "test"):
-        if split not in splits:
-            other = min(splits - {"train"} or splits)
-            words.append(f"--config.data.{split}_split={other}")
-    first, *rest = words
-    *lines, last = [first, *(f"    {word}" for word in rest)]
-    return [*(f"{line} \\" for line in lines), last]
-
-
 def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     """Prepares what the flags say and prints what is there."""
     no_arguments(positional)
@@ -170,8 +149,9 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     prepared = prepare(**{name: arguments[name].value for name in names})
     show(*summary(prepared))
     if "train" in prepared.splits:
-        if len(prepared.splits) == 1:
-            show("there is no split but train, so validation and test will see its images again")
+        if parts := parts_of_train(prepared.splits):
+            _, *missing = parts
+            show(f"there is no split {' and no '.join(missing)}: parts of train take the place")
         show("to train on it:", *next_command(prepared, arguments.data_dir))
 
 

@@ -11,9 +11,11 @@ from ssljax.runs import config_json
 from ssljax.runs.config import described
 from ssljax.runs.config_flags import ConfigCommand
 from ssljax.runs.folder import read_config
+from ssljax.settings import config_files
 from ssljax.settings.errors import InputError
 from ssljax.settings.options import flatten
 from ssljax.studies.checks import described as described_study
+from ssljax.studies.config import setting_config
 from ssljax.training.loop import train
 from tests.conftest import REPOSITORY
 from tests.golden import CONFIGS
@@ -56,6 +58,60 @@ def test_help_shows_value_text_and_range():
         "--config.data.train_split='images[:70%]' split to train on, such as train[:70%]",
         "--config.data.mean=0.5,0.5,0.5 subtracted from channels in [0, 1]",
     } <= lines
+
+
+@pytest.mark.quick
+def test_the_value_of_a_flag_is_not_taken_for_a_setting():
+    spec = f"--config={REPOSITORY}/configs/pretrain.py:method=jigsaw"
+    found = parsed(spec, "--workdir", "config.png", "--config.data.dataset", "config.photos").flags
+    assert found.workdir == "config.png"
+    assert found.config.data.dataset == "config.photos"
+    for mistake in (["--config.png", "1"], ["-config.png=1"], ["--noconfig.png"]):
+        with pytest.raises(InputError, match="unknown key png"):
+            parsed(spec, "--workdir", "x", *mistake)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        (["--config.probes=knn,linear"], ("knn", "linear")),
+        (["--config.probes", "knn,linear"], ("knn", "linear")),
+        (["--config.probes=knn, linear,"], ("knn", "linear")),
+        (["--config.probes=knn"], ("knn",)),
+        (["--config.probes=knn", "--config.probes=linear"], ("knn", "linear")),
+        (["--config.probes=('knn', 'linear')"], ("knn", "linear")),
+        (["--config.probes='knn','linear'"], ("knn", "linear")),
+        (["--config.probes=()"], ()),
+    ],
+)
+def test_names_are_typed_as_numbers_are(typed, found):
+    spec = f"--config={REPOSITORY}/tests/tiny_study.py"
+    assert parsed(spec, "--workdir=x", *typed, study=True).flags.config.probes == found
+
+
+@pytest.mark.quick
+def test_tuples_of_a_study_on_the_command_line(tmp_path):
+    """Each setting of a study that is a tuple, as it is typed, through JSON and back."""
+    tuples = {
+        "label_fractions": ("1,0.1", [1, 0.1]), "label_epochs": ("2,4", [2, 4]),
+        "probes": ("knn,linear", ["knn", "linear"]),
+        "arms.puzzle.settings": ("fast,long warm-up,1e-3", ["fast", "long warm-up", "1e-3"]),
+    }  # fmt: skip
+    typed = [f"--config.{key}={text}" for key, (text, _) in tuples.items()]
+    config = config_files.load(f"{REPOSITORY}/tests/tiny_study.py")
+    for name in ("fast", "long warm-up", "1e-3"):
+        config.settings[name] = setting_config()
+    (tmp_path / "study.json").write_text(config_json.dumps(config))
+    command = parsed(f"--config={tmp_path}/study.json", "--print_config", *typed, study=True)
+    printed = dict(flatten(json.loads(command.printed())))
+    for key, (_, value) in tuples.items():
+        assert printed[key] == value
+    numbers = "--config.arms.puzzle.settings=1e-3,1e-4"
+    command = parsed(f"--config={tmp_path}/study.json", "--print_config", numbers, study=True)
+    said = r"arms.puzzle.settings: 0.001 is not a name; quote .*settings=\"'1e-3','1e-4'\""
+    with pytest.raises(InputError, match=said):
+        command.printed()
 
 
 @pytest.mark.quick

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -17,6 +20,9 @@ from ssljax.models.network import variables
 from ssljax.runs import saved_evaluations
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
+from tests import commands
+from tests.conftest import REPOSITORY
+from tests.kills import ENVIRONMENT
 
 
 def one_by_one(model, split):
@@ -129,3 +135,24 @@ def test_a_long_split_has_a_file_of_its_own(classification_run):
         paths.append(saved_evaluations.path(classification_run, split, result["step"]))
         assert json.loads(paths[-1].read_text()) == result
     assert paths[0] != paths[1]
+
+
+def test_a_result_that_cannot_be_saved_is_shown_and_one_that_cannot_be_shown_is_saved(
+    pretext_run, tmp_path
+):
+    run = shutil.copytree(pretext_run, tmp_path / "run", ignore=lambda *_: ["evaluation"])
+    arguments = [f"--workdir={run}", "--split=images[300:340]"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ssljax.evaluate", *arguments],
+        cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        process.stdout.close()  # as of `| true`
+    assert process.returncode == 0
+    [saved] = (run / "evaluation").glob("*.json")
+    metrics = json.loads(saved.read_text())["metrics"]
+    shutil.rmtree(run / "evaluation")
+    (run / "evaluation").write_text("a file in the place of the folder")
+    done = commands.run("evaluate", *arguments, code=2)
+    for name, value in metrics.items():
+        assert re.search(rf"(?m)^{name} +{value:.4f} ", done.stdout)
+    assert f"cannot write {saved}: File exists" in done.stderr.splitlines()[-1]

@@ -26,6 +26,8 @@ from ssljax.runs.imported_weights import import_weights
 from ssljax.runs.run import make_run
 from ssljax.runs.trained_model import TrainedModel
 from ssljax.settings.errors import InputError
+from ssljax.training.loop import train
+from ssljax.training.training_records import training_records
 from tests import references
 
 pytest.importorskip("safetensors", reason="needs the extra `safetensors`")
@@ -268,6 +270,23 @@ def test_the_card_has_the_results_and_their_commands(exported):
     assert "200 images" in text
     assert "it has no `width` other than 1, and this one's is 0.0625" in text
     assert "on the validation split `images[200:300]`" in text
+
+
+def test_the_card_counts_the_share_that_was_trained_on(make_config, tmp_path):
+    config = make_config("classification").copy_and_resolve_references().unlock()
+    config.epochs, config.batch_size, config.data.label_fraction = 1, 8, 0.05
+    config.data.data_dir = str(tmp_path / "data")
+    train(config, tmp_path / "run")
+    model = load_run(tmp_path / "run")
+    images = len(training_records(model.run))
+    assert images < 20
+    weights.export_weights(tmp_path / "run", tmp_path / "out")
+    line = "- trained on: 5 % of each class of split `images[:200]`"
+    text = card_of(tmp_path / "out")[1]
+    assert f"{line}, {images} of 200 images\n- validated on: split `images[200:300]`" in text
+    shutil.rmtree(tmp_path / "data")
+    weights.export_weights(tmp_path / "run", tmp_path / "again")
+    assert f"{line}\n" in card_of(tmp_path / "again")[1]
 
 
 @pytest.mark.quick

@@ -19,7 +19,8 @@ from ssljax.data.digests import digest
 from ssljax.data.images import decode
 from ssljax.data.records import open_records
 from ssljax.data.sets import fashion_mnist_10k
-from ssljax.prepare import next_command, prepare, summary
+from ssljax.data.sets.next_command import next_command
+from ssljax.prepare import prepare, summary
 from ssljax.settings.errors import InputError
 from ssljax.training.loop import train
 from tests import sources
@@ -313,13 +314,58 @@ def test_a_data_set_of_that_name_that_others_prepared_is_not_taken_for_it(tmp_pa
         prepare(str(source), name=fashion_mnist_10k.NAME, data_dir=str(tmp_path / "d"))
 
 
+def typed(lines: list[str]) -> list[str]:
+    """The arguments that a shell makes of the lines of a command, after `python`."""
+    text = "python() { printf '%s\\n' \"$@\"; }\n" + "\n".join(lines)
+    # As zsh, it refuses patterns that match no file.
+    command = ["bash", "-O", "failglob", "-c", text]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("splits", "parts"),
+    [
+        (("train", "val", "test"), {}),
+        (("train", "test"), {"train": "train[:90%]", "validation": "train[90%:]"}),
+        (("train", "val"), {"train": "train[:90%]", "test": "train[90%:]"}),
+        (("train",), {"train": "train[:80%]", "validation": "train[80%:90%]",
+                      "test": "train[90%:]"}),
+    ],
+)  # fmt: skip
+def test_the_next_command_takes_what_is_missing_from_train(tmp_path, splits, parts):
+    source = sources.folders(tmp_path / "s", sources.make_images(splits, each=10))
+    prepared = prepare(str(source), "flowers", data_dir := str(tmp_path / "d d"))
+    assert set(prepared.splits) == {{"val": "validation"}.get(split, split) for split in splits}
+    words = typed(next_command(prepared, data_dir))
+    flags = [f"--config.data.{split}_split={part}" for split, part in parts.items()]
+    assert words[5:] == [f"--config.data.data_dir={data_dir}", *flags]
+    counts = [len(open_records("flowers", part, data_dir)) for part in parts.values()]
+    assert sum(counts) == (30 if parts else 0)
+    assert min(counts, default=3) == 3
+
+
 @pytest.mark.seconds
-def test_the_next_command_trains(tmp_path):
-    source = sources.class_folders(tmp_path / "s", sources.make_images(("train",), each=30))
-    prepared = prepare(str(source), "flowers", str(tmp_path / "d"))
-    command = " ".join(next_command(prepared, str(tmp_path / "d"))).replace("\\", "").split()
-    assert command[:3] == ["python", "-m", "ssljax.train"]
-    command[command.index("--workdir=runs/flowers")] = f"--workdir={tmp_path / 'run'}"
+@pytest.mark.parametrize("splits", [("train",), ("train", "test")])
+def test_the_next_commands_work(tmp_path, splits):
+    """That of `prepare`, and those that it prints: none tests on images that were trained on."""
+    source = sources.folders(tmp_path / "s", sources.make_images(splits, each=60))
+    arguments = [f"--source={source}", "--name=flowers", f"--data_dir={tmp_path / 'd'}"]
+    said, _, lines = run("prepare", *arguments).stdout.partition("to train on it:\n")
+    missing = "no split validation" + " and no test" * (splits == ("train",))
+    assert f"there is {missing}: parts of train take the place" in said
+    module, *settings = typed(lines.splitlines())[1:]
+    assert module == "ssljax.train"
+    settings[settings.index("--workdir=runs/flowers")] = f"--workdir={tmp_path / 'run'}"
     small = ["--config.epochs=1", "--config.model.width=0.0625", "--config.batch_size=16"]
-    run("train", *command[3:], *small)
-    assert (tmp_path / "run" / "metrics.jsonl").exists()
+    done = run("train", *settings, *small)
+    commands = [typed([line])[1:] for line in done.stdout.splitlines() if "python -m" in line]
+    assert [module for module, *_ in commands] == [
+        "ssljax.evaluate",
+        "ssljax.probe",
+        "ssljax.train",
+    ]
+    for module, *settings in commands:
+        done = run(module.removeprefix("ssljax."), *settings)
+        assert "warning" not in done.stderr
+        assert "are also in" not in done.stderr
+    assert (tmp_path / "run-classification" / "metrics.jsonl").exists()

@@ -64,6 +64,36 @@ def test_the_sheet_has_a_row_for_each_image(make_config, method):
     assert more.height > sheet.height
 
 
+@pytest.mark.parametrize(
+    ("images", "split"), [(3, "images[:40]"), (1, "images[:40]"), (3, "images[:3]")]
+)
+def test_the_last_image_has_a_partner_if_pairs_are_mixed(make_config, images, split):
+    """It looks as in a larger batch; the last one of a split is mixed with the first."""
+    config = make_config("classification,small_net").copy_and_resolve_references().unlock()
+    config.method.mixup, config.method.cutmix, config.batch_size = 0.8, 1.0, 2
+    config.data.train_split = config.data.validation_split = split
+    run, records = opened(config)
+    assert Image.open(io.BytesIO(preview(config, images, 1))).format == "PNG"
+    batch, inputs = network_inputs.training_batch(run, records, 0, images)
+    assert {len(leaf) for leaf in (*batch.values(), *inputs.values())} == {images}
+    if images < len(records):
+        _, larger = network_inputs.training_batch(run, records, 0, images + 1)
+        for name, leaf in inputs.items():
+            np.testing.assert_array_equal(leaf, larger[name][:images])
+    else:
+        plain = run.method.normalize(batch["image"])
+        pair = np.asarray(plain)[[2, 0]]
+        share = inputs["share"][2]
+        is_blend = np.allclose(
+            inputs["images"][2], share * pair[0] + (1 - share) * pair[1], atol=1e-5
+        )
+        is_cut = np.logical_or(*(np.isclose(inputs["images"][2], own) for own in pair)).all()
+        assert is_blend or is_cut
+        assert 0 < share < 1
+    sheet = network_inputs.sheet(run, split, count=images)
+    assert [len(group) for group in sheet.groups] == [2] * images
+
+
 def test_a_batch_that_is_too_large_and_hostile_names_are_harmless(make_config):
     config = make_config("rotation").copy_and_resolve_references().unlock()
     config.batch_size = 1000

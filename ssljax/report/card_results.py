@@ -9,6 +9,7 @@ import numpy as np
 
 from ssljax.data.prepared import is_prepared
 from ssljax.data.records import Records, open_records
+from ssljax.data.subset import label_fraction
 from ssljax.report import markdown
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.saved_evaluations import SavedEvaluation, numbers
@@ -83,6 +84,27 @@ def _records(model: TrainedModel, split: str) -> Records | None:
     except InputError:
         pass
     return None
+
+
+def trained_on(model: TrainedModel) -> str:
+    """The training split, the share of it that was trained on, and how many images that is.
+
+    Numbers of images are left out if the data set is not here, or has changed.
+    """
+    config, data = model.run.config, model.run.config.data
+    if data.label_fraction == 1:
+        return f"split {markdown.code(data.train_split)}{count(model, data.train_split)}"
+    text = (
+        f"{100 * data.label_fraction:g} % of each class of split {markdown.code(data.train_split)}"
+    )
+    records = _records(model, data.train_split)
+    if records is not None:
+        try:
+            share = label_fraction(records, data.label_fraction, config.seed)
+        except InputError:
+            return text
+        text += f", {len(share):,} of {len(records):,} images"
+    return text
 
 
 def count(model: TrainedModel, split: str) -> str:

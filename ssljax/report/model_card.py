@@ -11,7 +11,7 @@ import jax
 from ssljax.models.torch.description import Description
 from ssljax.models.torch.loading import loadings
 from ssljax.report import front_matter, markdown
-from ssljax.report.card_results import count, results
+from ssljax.report.card_results import count, results, trained_on
 from ssljax.report.known_data_sets import known
 from ssljax.runs.config import defaults_of
 from ssljax.runs.saved_evaluations import SavedEvaluation, read_all
@@ -128,12 +128,10 @@ def _what_it_is(model: TrainedModel, description: Description, licence: str) -> 
         lines.append("weights: the student's, not the teacher's")
     lines.append(f"data set: {markdown.code(data.dataset)}")
     if not imported:
+        validation = data.validation_split
         lines += [
-            f"{what}: split {markdown.code(split)}{count(model, split)}"
-            for what, split in (
-                ("trained on", data.train_split),
-                ("validated on", data.validation_split),
-            )
+            f"trained on: {trained_on(model)}",
+            f"validated on: split {markdown.code(validation)}{count(model, validation)}",
         ]
     lines += [
         f"licence of the data: {known(data.dataset).licence}",

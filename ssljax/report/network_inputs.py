@@ -44,7 +44,8 @@ def training_batch(run: Run, records: Records, epoch: int, count: int) -> tuple[
     """The first records as an epoch of training has them, and the network's inputs.
 
     They are those of the training step: the same crops and draws on the host, the same keys on the
-    devices.
+    devices. A method that mixes pairs of images gets whole pairs: the next records fill the last
+    one, or the first again if there are no more.
 
     Args:
       run: with the method.
@@ -58,14 +59,20 @@ def training_batch(run: Run, records: Records, epoch: int, count: int) -> tuple[
     config = run.config
     source = ImageSource(records, **run.image_options())
     read = ReadBatch(source, run.method.draw, config.seed, True, config.data.random_crop)
-    batch = read(Step(epoch, np.arange(count), np.ones(count, bool)))
+    rows = -(-count // run.method.rows_together) * run.method.rows_together
+    batch = read(Step(epoch, np.arange(rows) % len(records), np.ones(rows, bool)))
 
     def inputs(batch: Any) -> Tree:
         keys = record_keys(config.seed, epoch, batch["record"])
         return run.method.inputs(batch, keys, train=True)
 
+    def first(leaf: np.ndarray) -> np.ndarray:
+        return leaf[:count] if leaf.shape[:1] == (rows,) else leaf
+
     with jax.default_device(jax.local_devices()[0]):  # other processes do not take part
-        return batch, jax.device_get(jax.jit(inputs)(batch))
+        made = jax.device_get(jax.jit(inputs)(batch))
+    cut: tuple[Any, Tree] = jax.tree.map(first, (batch, made))
+    return cut
 
 
 def seen(run: Run, records: Records, epochs: int, count: int) -> list[Seen]:

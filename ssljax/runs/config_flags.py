@@ -14,9 +14,10 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ssljax.files import storage
+from ssljax.runs.overrides import check_keys, quote_names
 from ssljax.settings import config_files
 from ssljax.settings.command_line import Command, import_plugins
-from ssljax.settings.errors import Ending, InputError, nearest
+from ssljax.settings.errors import Ending, InputError
 from ssljax.settings.messages import say
 from ssljax.settings.option_help import Fields, table
 from ssljax.settings.options import flatten
@@ -64,12 +65,11 @@ class ConfigCommand(Command):
         for argument in [*argv, *joined]:
             if match := _NAME.fullmatch(argument):
                 _select(config, match[1] or "", match[2], match[3])
-        _check_keys(config, argv)
+        check_keys(config, argv)
+        argv = quote_names(config, argv)
         delattr(self.flags, "config")
         try:
-            config_flags.DEFINE_config_dict(
-                "config", config, flag_values=self.flags, sys_argv=list(argv)
-            )
+            config_flags.DEFINE_config_dict("config", config, flag_values=self.flags, sys_argv=argv)
         except flags.Error as error:
             raise InputError(str(error).strip().splitlines()[-1]) from error
         self.flags["config"].help, self.flags["config"].default = _HELP, None
@@ -188,19 +188,3 @@ def _select(config: ConfigDict, parents: str, group: str, name: str) -> None:
     if isinstance(owner, ConfigDict) and group in owner:
         for dropped in select(owner, group, name):
             say(f"{group}.name={name}: {dropped} is left out; it belongs to the other {group}")
-
-
-def _check_keys(config: ConfigDict, argv: Sequence[str]) -> None:
-    """Names the first override of a key that the config does not have."""
-    for argument in argv:
-        group: Any = config
-        path = argument.lstrip("-").partition("=")[0].split(".")
-        path[0] = path[0].removeprefix("no")  # --noconfig.a.b switches off
-        for depth, key in enumerate(path[1:] if path[0] == "config" else []):
-            if not isinstance(group, ConfigDict) or key not in group:
-                known = list(group) if isinstance(group, ConfigDict) else []
-                raise InputError(
-                    f"--config: unknown key {'.'.join(path[1 : depth + 2])}: "
-                    + (nearest(key, known) if known else "the key before it is a value")
-                )
-            group = group[key]

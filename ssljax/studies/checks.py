@@ -159,6 +159,11 @@ def _check_arm(config: ConfigDict, name: str, arm: ConfigDict) -> None:
                 f"{config.label_fractions}"
             )
     for setting in arm.settings:
+        if not isinstance(setting, str):
+            raise InputError(
+                f"arms.{name}.settings: {setting!r} is not a name; quote names that look like "
+                f"numbers, as in --config.arms.{name}.settings=\"'1e-3','1e-4'\""
+            )
         if setting not in config.settings:
             hint = nearest(setting, config.settings)
             raise InputError(f"arms.{name}.settings: {setting!r}; {hint}")
