@@ -16,7 +16,7 @@ from PIL import Image
 from ssljax import study
 from ssljax.files import storage
 from ssljax.files.packed_bits import unpacked
-from ssljax.report import budgets, classes, curves, study_files, study_page, tables
+from ssljax.report import budgets, charts, classes, curves, study_files, study_page, tables
 from ssljax.report.curves import Curve
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.trained_model import load_run
@@ -74,6 +74,14 @@ def test_tables_have_the_error_of_seeds_and_of_the_test_set(results):
     assert "± standard deviation over the seeds ± standard error of the test set" in tables.arms(
         results
     )
+
+
+def test_bars_are_said_below_their_chart(results):
+    assert charts.arms(results).endswith(
+        '</svg>\n<p class="note">Bars: the standard error of seeds and test set.</p></div>'
+    )
+    results["seeds"] = [0]
+    assert "Bars: the standard error of the test set." in charts.arms(results)
 
 
 def test_the_verdict_has_the_interval_of_the_difference(results):

@@ -242,6 +242,9 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     }
     text = " ".join(Page((tmp_path / "report.html").read_text()).words)
     assert text.count("Frozen features") == 1
+    # Of the arms, by share of the labels, and by axis; of both probes.
+    assert text.count("Bars: the standard error of seeds and test set.") == 3
+    assert text.count("Bars: the standard deviation over seeds and draws of the labels.") == 2
     gain = 100 * (
         share["settings"][share["best"]]["mean"]["top1"]
         - best(results["arms"]["random"]["labels"]["0.25"])["mean"]["top1"]

@@ -105,7 +105,7 @@ def _chart(
         spread = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values]
         x = [100 * fraction for fraction in shares]
         lines.append(Curve(name, x, means, index, spread=spread))
-    return curves.draw(
+    drawn = curves.draw(
         lines,
         f"{_NAMES[probe]} {label('top1')} by share of the labels",
         "percent",
@@ -113,6 +113,9 @@ def _chart(
         x_label="percent of the labels",
         logarithmic=True,
     )
+    bars = "Bars: the standard deviation over seeds and draws of the labels."
+    # A single number at each share has no bar.
+    return document.chart(drawn, bars if any(any(line.spread) for line in lines) else "")
 
 
 def _share(fraction: float) -> str:
