@@ -91,7 +91,9 @@ def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_p
 
 def outcome(top1):
     test = SavedEvaluation("", "", "best", 1, 1, {}, {}, {})
-    return Outcome(pathlib.Path("run"), test, [{"top1": top1 / 2}, {"top1": top1}])
+    return Outcome(
+        pathlib.Path("run"), test, [{"top1": top1 / 2, "loss": 1.0}, {"top1": top1, "loss": 1.0}]
+    )
 
 
 def test_validations_that_are_not_finite_are_left_out():
