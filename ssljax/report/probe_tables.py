@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ssljax.probes.table import percent
+from ssljax.probes.knn import SHOWN
+from ssljax.probes.table import of_protocol, percent
 from ssljax.report import curves, document
 from ssljax.report.curves import Curve
 from ssljax.report.tables import label
@@ -14,7 +15,6 @@ from ssljax.studies.results import best
 
 Row = Mapping[str, Any]
 _Weights = tuple[str, str, str]  # their name, the start of their arms, the pretext task's name
-_NEIGHBOURS = 20
 _NAMES = {"knn": "kNN", "linear": "linear"}
 
 
@@ -46,7 +46,7 @@ def section(results: Mapping[str, Any]) -> list[str]:
         lines += [f'<td class="n">{cell}</td>' for cell in cells]
     note = (
         "Percent of the test images ± standard deviation over seeds and draws of the labels. kNN: "
-        f"{_NEIGHBOURS} neighbours; linear: logistic regression; both on features of the backbone, "
+        f"{SHOWN} neighbours; linear: logistic regression; both on features of the backbone, "
         "which is not changed. With labels: the arms that start from these weights, under "
         "the settings that they chose on validation data."
     )
@@ -72,12 +72,7 @@ def _probed(results: Mapping[str, Any]) -> Iterator[tuple[_Weights, list[Row]]]:
 
 
 def _top1(rows: Sequence[Row], probe: str, fraction: float) -> list[float]:
-    return [
-        row["top1"]
-        for row in rows
-        if (row["probe"], row["label_fraction"]) == (probe, fraction)
-        and row.get("k", _NEIGHBOURS) == _NEIGHBOURS
-    ]
+    return [row["top1"] for row in of_protocol(rows, probe, fraction)]
 
 
 def _tuned(results: Mapping[str, Any], start: str, fraction: float) -> str:
