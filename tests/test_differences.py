@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from ssljax.report import difference_tables
 from ssljax.studies import differences
 
 pytestmark = pytest.mark.quick
@@ -61,6 +62,40 @@ def test_intervals_hold_the_truth_as_often_as_they_say(seeds):
         _, low, high = differences.interval(ours, theirs)
         inside += low <= 0 <= high
     assert 0.9 < inside / trials < 0.995
+
+
+@pytest.mark.parametrize(
+    ("seeds", "least", "most", "said"),
+    [
+        (1, 0.1, 0.6, "does not hold the variation between seeds. Bold may therefore be chance"),
+        (2, 0.75, 0.91, "two seeds hardly tell how much seeds vary. Bold may therefore be chance"),
+        (3, 0.91, 0.98, "Of twenty differences to random weights that are none, one is expected"),
+    ],
+)
+def test_the_page_says_how_often_bold_is_chance(seeds, least, most, said):
+    """Accuracies vary with the seed, and the test images are many."""
+    rng = np.random.default_rng(seeds)
+    inside, trials = 0, 400
+    for _ in range(trials):
+        hard = rng.normal(0, 1, 2000)
+        ours, theirs = (
+            {
+                seed: (hard + rng.normal(0, 1, 2000) + rng.normal(0, 0.2) > 0) * 1.0
+                for seed in range(seeds)
+            }
+            for _ in range(2)
+        )
+        difference, low, high = differences.interval(ours, theirs)
+        inside += low <= 0 <= high
+    assert least < inside / trials < most
+    row = {
+        "protocol": "labels", "label_fraction": 1.0, "name": "puzzle", "against": "random",
+        "is_floor": True, "seeds": seeds, "difference": difference, "low": low, "high": high,
+    }  # fmt: skip
+    text = "".join(difference_tables.section({"differences": [row, {**row, "seeds": 5}]}))
+    assert said in text
+    assert ("one of twenty cases. The best" in text) == (seeds < 3)
+    assert ("one is expected to be bold" in text) == (seeds >= 3)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

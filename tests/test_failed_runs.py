@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import sys
 import pytest
 
 from ssljax import arm_config, setting_config, study
+from ssljax.report import probe_tables
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.saved_evaluations import SavedEvaluation
 from ssljax.settings import config_files
@@ -89,9 +91,36 @@ def test_a_setting_a_pretext_and_its_arm_fail_and_the_others_go_on(config, tmp_p
         study(config, tmp_path)
 
 
+def test_random_weights_that_moved_to_another_pretext_are_one_row(config, tmp_path):
+    config.seeds, config.probes = 2, ("knn",)
+    config.pretexts.second = config.pretexts.puzzle.copy_and_resolve_references()
+    config.pretexts.second.seed = 5  # random weights have the seed of the run that they are with
+    del config.arms.puzzle
+    for run in config.pretexts.values():
+        run.probes.map_images = 0
+    folder = tmp_path / "seed-1/pretext-puzzle"
+    folder.mkdir(parents=True)
+    (folder / "failed.json").write_text('{"error": "the loss is nan"}')
+    results = study(config, tmp_path)
+    probes = {
+        name: [(row["seed"], row["weights"]) for row in rows if row["k"] == 20]
+        for name, rows in results["probes"].items()
+    }
+    assert probes == {
+        "puzzle": [(0, "latest"), (0, "random")],
+        "second": [(5, "latest"), (6, "latest"), (6, "random")],
+    }
+    for shown in (results, json.loads((tmp_path / "results.json").read_text())):
+        text = "".join(probe_tables.section(shown))
+        rows = re.findall('<tr><td>(.*?)</td><td class="n">(.*?)</td>', text)
+        assert rows == [("puzzle", "1"), ("second", "2"), ("random", "2")]
+
+
 def outcome(top1):
     test = SavedEvaluation("", "", "best", 1, 1, {}, {}, {})
-    return Outcome(pathlib.Path("run"), test, [{"top1": top1 / 2}, {"top1": top1}])
+    return Outcome(
+        pathlib.Path("run"), test, [{"top1": top1 / 2, "loss": 1.0}, {"top1": top1, "loss": 1.0}]
+    )
 
 
 def test_validations_that_are_not_finite_are_left_out():

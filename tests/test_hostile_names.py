@@ -62,6 +62,7 @@ def page_of(name: str, folder: pathlib.Path) -> str:
     config.classification.data.dataset = config.published.dataset = name
     config.published.source = name
     config.published[name] = {"top1": 0.5, name: 0.5}
+    config.pretexts = {name: config.pretexts.puzzle}
     config.arms = {
         name: arm_config(name, name),
         "random": arm_config("random"),

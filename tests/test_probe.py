@@ -15,7 +15,7 @@ from ssljax.data.records import open_records
 from ssljax.files.packed_bits import unpacked
 from ssljax.models.batch_norm import COLLECTION
 from ssljax.models.network import Network, variables
-from ssljax.probes import knn, linear
+from ssljax.probes import knn, linear, table
 from ssljax.probes.accuracy import accuracies
 from ssljax.probes.features import LabelledFeatures, extract, flat
 from ssljax.probes.random_weights import with_random_weights
@@ -129,6 +129,17 @@ def test_the_command_writes_what_the_function_returns(resnet_run, tmp_path):
     assert [line.split()[-13] for line in lines] == ["4"] * 3
     trained = ssljax.probe(resnet_run, probes=("knn",))
     assert [(row["weights"], row["k"]) for row in trained] == [("latest", 20), ("latest", 200)]
+
+
+@pytest.mark.quick
+def test_tables_show_one_number_of_neighbours():
+    rows = [
+        {"probe": probe, "label_fraction": fraction, **chosen}
+        for fraction in (1.0, 0.1)
+        for probe, chosen in (("knn", {"k": 20}), ("knn", {"k": 200}), ("linear", {"l2": 0.1}))
+    ]
+    assert table.of_protocol(rows, "knn", 1.0) == rows[:1]
+    assert table.of_protocol(rows, "linear", 0.1) == rows[5:]
 
 
 @pytest.mark.reference

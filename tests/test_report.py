@@ -16,7 +16,7 @@ from PIL import Image
 from ssljax import study
 from ssljax.files import storage
 from ssljax.files.packed_bits import unpacked
-from ssljax.report import budgets, classes, curves, study_page, tables
+from ssljax.report import budgets, charts, classes, curves, study_files, study_page, tables
 from ssljax.report.curves import Curve
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.trained_model import load_run
@@ -76,6 +76,14 @@ def test_tables_have_the_error_of_seeds_and_of_the_test_set(results):
     )
 
 
+def test_bars_are_said_below_their_chart(results):
+    assert charts.arms(results).endswith(
+        '</svg>\n<p class="note">Bars: the standard error of seeds and test set.</p></div>'
+    )
+    results["seeds"] = [0]
+    assert "Bars: the standard error of the test set." in charts.arms(results)
+
+
 def test_the_verdict_has_the_interval_of_the_difference(results):
     hits = {
         arm: {seed: unpacked(evaluation(results, arm, seed)["hits"], 133) for seed in (0, 1)}
@@ -127,6 +135,19 @@ def test_the_map_shows_all_validation_images_by_their_features(folder):
     assert "of 48 of the same class" in text
     run = (folder / "seed-0/arm-random/report.html").read_text()
     assert run.count('<svg class="map"') == 2
+
+
+def test_a_page_whose_features_cannot_be_drawn_is_written(config, results, tmp_path, capsys):
+    config = config.copy_and_resolve_references()
+    config.classification.data.validation_split = "absent"
+    study_files.write(config, results, confusions(results), tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert Page(text).open == []
+    assert "Test accuracy" in text
+    assert "A map of the features" not in text
+    said = capsys.readouterr().err
+    assert said.startswith("the study's page has no features: ")
+    assert "absent" in said
 
 
 def test_every_class_has_a_row_and_every_arm_a_matrix(folder, results):

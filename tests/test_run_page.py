@@ -16,6 +16,8 @@ from PIL import Image
 
 from ssljax.data.order import Step
 from ssljax.data.read_batch import ReadBatch
+from ssljax.methods.classification import Classification
+from ssljax.methods.simclr import SimCLR
 from ssljax.report import (
     curves,
     document,
@@ -27,6 +29,7 @@ from ssljax.report import (
 )
 from ssljax.report.live_page import LivePage
 from ssljax.report.run_page import Content
+from ssljax.runs.best_validation import best_validation
 from ssljax.runs.config import resolve
 from ssljax.runs.metrics_log import read_metrics
 from ssljax.runs.run import open_run
@@ -227,6 +230,24 @@ def test_every_logged_value_has_a_chart(run):
         "loss", "knn", "norms", "learning_rate", "images_per_second", "input_wait", "new",
     ]  # fmt: skip
     assert all("currentColor" in chart for chart in charts.values())
+
+
+@pytest.mark.quick
+def test_the_page_names_the_validation_whose_weights_are_kept(run):
+    nan, inf = float("nan"), float("inf")
+    values = [(1.0, 0.4), (1.0, 0.3), (nan, 0.1), (inf, 0.2), (1.0, nan), (1.0, -inf), (1.0, 0.3)]
+    rows = [
+        {"kind": "validation", "step": epoch, "epoch": epoch, "loss": loss, "mse": mse}
+        for epoch, (loss, mse) in enumerate(values, start=1)
+    ]
+    best = best_validation(run.method, rows)
+    assert best["step"] == 2  # the least one, since less is better, and the first of two
+    text = run_page.render(Content(run, rows))
+    assert "The best mse in a validation is 0.3, after epoch 2." in text
+    assert best_validation(run.method, [*rows[2:6], {"loss": 1.0}]) is None
+    accuracies = [{"top1": value, "loss": 1.0} for value in (0.1, 0.2)]
+    assert best_validation(Classification, accuracies) == accuracies[1]
+    assert best_validation(SimCLR, rows) is None  # its latest weights are handed over
 
 
 @pytest.mark.quick

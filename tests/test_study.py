@@ -4,6 +4,7 @@ import collections
 import html.parser
 import json
 import os
+import pathlib
 import re
 import shutil
 import statistics
@@ -64,7 +65,7 @@ class Page(html.parser.HTMLParser):
 def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
     in_repository, config, tmp_path, monkeypatch
 ):
-    config.seeds = 2
+    config.seeds, config.classification.seed, config.pretexts.puzzle.seed = 2, 3, 5
     module = sys.modules["ssljax.study"]  # ssljax.study is the function
     real, calls = module._train_and_evaluate, []
 
@@ -86,7 +87,13 @@ def test_a_study_with_two_seeds_that_is_interrupted_and_goes_on(
 
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert list(results["arms"]) == ["random", "puzzle"]  # imagenet needs a file of weights
-    assert results["seeds"] == [0, 1]
+    assert results["seeds"] == [3, 4]
+    for first, summaries in ((3, results["arms"].values()), (5, results["pretexts"].values())):
+        for summary in map(chosen, summaries) if first == 3 else summaries:
+            assert [run["seed"] for run in summary["runs"]] == [first, first + 1]
+            for run in summary["runs"]:
+                recorded = json.loads((pathlib.Path(run["folder"]) / "config.json").read_text())
+                assert recorded["seed"] == run["seed"]
     for arm in results["arms"].values():
         summary = chosen(arm)
         tests = [run["test"]["top1"] for run in summary["runs"]]
@@ -253,6 +260,9 @@ def test_arms_at_several_shares_of_the_labels_choose_on_validation_data(
     }
     text = " ".join(Page((tmp_path / "report.html").read_text()).words)
     assert text.count("Frozen features") == 1
+    # Of the arms, by share of the labels, and by axis; of both probes.
+    assert text.count("Bars: the standard error of seeds and test set.") == 3
+    assert text.count("Bars: the standard deviation over seeds and draws of the labels.") == 2
     gain = 100 * (
         share["settings"][share["best"]]["mean"]["top1"]
         - best(results["arms"]["random"]["labels"]["0.25"])["mean"]["top1"]

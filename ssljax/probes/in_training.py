@@ -18,8 +18,6 @@ from ssljax.runs.feature_extraction import FeatureExtractor
 from ssljax.runs.run import Run
 from ssljax.settings.errors import InputError
 
-_NEIGHBOURS = 20
-
 
 class TrainingProbes:
     """What `config.probes` asks for; they change nothing of the training."""
@@ -69,7 +67,7 @@ class TrainingProbes:
           stop: called after every batch; it raises to end early.
 
         Returns:
-          `knn_top1`, with 20 neighbours, and `linear_top1`.
+          `knn_top1`, with `knn.SHOWN` neighbours, and `linear_top1`.
 
         Raises:
           Diverged: the features are not finite.
@@ -82,8 +80,8 @@ class TrainingProbes:
         classes = len(self._train.records.class_names)
         found = {}
         if "knn" in names:
-            votes = knn.votes(known.values, known.labels, asked.values, classes, (_NEIGHBOURS,))
-            found["knn_top1"] = accuracies(votes[_NEIGHBOURS], asked.labels)["top1"]
+            votes = knn.votes(known.values, known.labels, asked.values, classes, (knn.SHOWN,))
+            found["knn_top1"] = accuracies(votes[knn.SHOWN], asked.labels)["top1"]
         if "linear" in names:
             places = np.arange(len(asked.labels))
             chosen_on, reported = asked.take(places[::2]), asked.take(places[1::2])

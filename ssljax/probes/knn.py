@@ -11,6 +11,7 @@ import numpy as np
 
 TEMPERATURE = 0.07
 NEIGHBOURS = (20, 200)
+SHOWN = NEIGHBOURS[0]  # where there is room for one number only
 _SIMILARITIES = 2**24  # that are held at once: 64 MiB
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ssljax.probes.knn import SHOWN
+
 Row = Mapping[str, Any]
 METRICS = ("top1", "top3", "top5", "class_mean")
 
@@ -35,6 +37,22 @@ def groups(rows: Sequence[Row]) -> list[list[Row]]:
         key = (row["probe"], row["weights"], row["label_fraction"], row.get("k"))
         found.setdefault(key, []).append(row)
     return list(found.values())
+
+
+def of_protocol(rows: Iterable[Row], probe: str, fraction: float) -> list[Row]:
+    """The rows of a probe at a share of the labels; of kNN, those with `knn.SHOWN` neighbours.
+
+    Args:
+      rows: of `ssljax.probe`.
+      probe: `knn` or `linear`.
+      fraction: of the labels.
+    """
+    return [
+        row
+        for row in rows
+        if (row["probe"], row["label_fraction"]) == (probe, fraction)
+        and row.get("k", SHOWN) == SHOWN
+    ]
 
 
 def percent(shares: Sequence[float]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from ssljax.probes.table import of_protocol
 from ssljax.report import curves, document
 from ssljax.report.curves import Curve
 from ssljax.report.tables import label
@@ -90,11 +91,7 @@ def _charts(results: Mapping[str, Any], budgets: Mapping[str, Budget]) -> list[s
         points = []
         for index, (name, rows) in enumerate(results["probes"].items()):
             values = [
-                row["top1"]
-                for row in rows
-                if (row["probe"], row["label_fraction"]) == (probe, 1.0)
-                and row["weights"] != "random"
-                and row.get("k", 20) == 20
+                row["top1"] for row in of_protocol(rows, probe, 1.0) if row["weights"] != "random"
             ]
             if values and (budget := budgets.get(f"pretext {name}")):
                 mean = sum(values) / len(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from typing import Any
 
-from ssljax.report import curves
+from ssljax.report import curves, document
 from ssljax.report import points as points_chart
 from ssljax.report.curves import Curve
 from ssljax.report.points import Point
@@ -21,7 +21,8 @@ def arms(results: dict[str, Any]) -> str:
         published = results["published"].get(arm["published"], {}).get(key)
         points.append(Point(name, summary["mean"][key], error(summary, key), published))
     chance = chosen(next(iter(main_arms(results).values())))["chance"].get(key)
-    return points_chart.draw(points, f"Test {label(key)}", "percent", chance)
+    drawn = points_chart.draw(points, f"Test {label(key)}", "percent", chance)
+    return document.chart(drawn, _bars(results))
 
 
 def classification(results: dict[str, Any]) -> list[str]:
@@ -91,7 +92,7 @@ def label_efficiency(results: dict[str, Any]) -> str:
         shares = sorted(arm["labels"].values(), key=lambda share: share["fraction"])
         fractions = [100 * share["fraction"] for share in shares]
         lines.append(_curve(results, name, fractions, [best(share) for share in shares], index))
-    return curves.draw(
+    drawn = curves.draw(
         lines,
         f"Test {label(results['metric'])} by share of the labels",
         "percent",
@@ -99,6 +100,7 @@ def label_efficiency(results: dict[str, Any]) -> str:
         x_label="percent of the labels",
         logarithmic=True,
     )
+    return document.chart(drawn, _bars(results))
 
 
 def axis(results: dict[str, Any], name: str) -> str:
@@ -120,7 +122,14 @@ def axis(results: dict[str, Any], name: str) -> str:
         for index, (key, points) in enumerate(shares.items())
     ]
     title = f"Test {label(results['metric'])} by {name}"
-    return curves.draw(lines, title, "percent", percent=True, x_label=name, markers=True)
+    drawn = curves.draw(lines, title, "percent", percent=True, x_label=name, markers=True)
+    return document.chart(drawn, _bars(results))
+
+
+def _bars(results: dict[str, Any]) -> str:
+    """What error bars of arms are, see `ssljax.studies.results.error`."""
+    of_seeds = "of seeds and test set" if len(results["seeds"]) > 1 else "of the test set"
+    return f"Bars: the standard error {of_seeds}."
 
 
 def _curve(

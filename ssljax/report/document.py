@@ -78,6 +78,12 @@ def row(items: Iterable[str]) -> str:
     return f'<div class="row">{"".join(items)}</div>'
 
 
+def chart(svg: str, note: str) -> str:
+    """A chart with a sentence below it, if there is one; empty if there is no chart."""
+    below = f'<p class="note">{text(note)}</p>' if note else ""
+    return svg and f'<div class="chart">{svg}{below}</div>'
+
+
 def details(summary: str, values: Any) -> str:
     """JSON values that are folded."""
     lines = html.escape(json.dumps(values, indent=2))  # JSON escapes all but ASCII

@@ -11,6 +11,25 @@ from ssljax.report.feature_sample import COLUMNS, SIDE, Sample
 
 _SIZE = 400  # of the map, in its own units
 _LEAST = 10  # images
+# From features to their mean. Cosine distances of nearer ones are about 1e-6, and float32 rounds
+# them to multiples of 1e-7, so their map would show the rounding.
+_LEAST_SPREAD = 1e-3
+
+
+def reason_without(features: np.ndarray) -> str:
+    """Why there is no map of some features; empty: there is one.
+
+    Args:
+      features: float32[N, D], of length 1, or 0 if a network gives zeros.
+    """
+    if not np.isfinite(features).all():
+        return "some features are NaN or infinite"
+    # scikit-learn divides by the spread along the first principal component. If that is 0, the
+    # process ends with a segmentation fault.
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    if np.sqrt((centred**2).sum(axis=1).mean()) < _LEAST_SPREAD:
+        return "the features of all images are nearly the same"
+    return ""
 
 
 def positions(features: np.ndarray) -> np.ndarray:
@@ -20,7 +39,7 @@ def positions(features: np.ndarray) -> np.ndarray:
     its default settings, from the first two principal components.
 
     Args:
-      features: float32[N, D], of length 1.
+      features: float32[N, D], of length 1, for which `reason_without` has no reason.
 
     Returns:
       float32[N, 2] in [0, 1].
@@ -41,6 +60,8 @@ def positions(features: np.ndarray) -> np.ndarray:
 def section(samples: Sequence[tuple[str, Sample]]) -> list[str]:
     """Maps beside each other, with one legend; [] with fewer than ten images.
 
+    A network without a map has a sentence in its place.
+
     Args:
       samples: of the same images, with the names of the networks that have these features.
     """
@@ -53,6 +74,8 @@ def section(samples: Sequence[tuple[str, Sample]]) -> list[str]:
         "Point at a dot to see the image."
     )
     maps = "".join(_map(name, sample) for name, sample in samples)
+    if "<svg" not in maps:  # names are escaped
+        return ["<h2>A map of the features</h2>", f'<div class="row maps">{maps}</div>']
     return [
         "<h2>A map of the features</h2>",
         f'<p class="note">{note}</p>',
@@ -64,6 +87,9 @@ def section(samples: Sequence[tuple[str, Sample]]) -> list[str]:
 
 
 def _map(name: str, sample: Sample) -> str:
+    title = document.name(name)
+    if reason := reason_without(sample.features):
+        return f'<div><h3>{title}</h3><p class="note">There is no map, because {reason}.</p></div>'
     places = positions(sample.features) * (_SIZE - 20) + 10
     classes = len(sample.class_names)
     dots = "".join(
@@ -71,7 +97,6 @@ def _map(name: str, sample: Sample) -> str:
         f'data-image="{index}" data-class="{label}"/>'
         for index, ((x, y), label) in enumerate(zip(places, sample.labels, strict=True))
     )
-    title = document.name(name)
     return (
         f'<div><h3>{title}</h3><svg class="map" role="img" aria-label="map of {title}" '
         f'viewBox="0 0 {_SIZE} {_SIZE}">{dots}</svg></div>'

@@ -6,15 +6,18 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ssljax.probes.table import percent
+from ml_collections import ConfigDict
+
+from ssljax.probes.knn import SHOWN
+from ssljax.probes.table import of_protocol, percent
 from ssljax.report import curves, document
 from ssljax.report.curves import Curve
 from ssljax.report.tables import label
+from ssljax.studies.probing import same_network
 from ssljax.studies.results import best
 
 Row = Mapping[str, Any]
-_Weights = tuple[str, str, str]  # their name, the start of their arms, the pretext task's name
-_NEIGHBOURS = 20
+_Weights = tuple[str, str]  # their name, and the start of their arms
 _NAMES = {"knn": "kNN", "linear": "linear"}
 
 
@@ -38,15 +41,15 @@ def section(results: Mapping[str, Any]) -> list[str]:
     seeds = ["seeds"] * (len(results["seeds"]) > 1)
     lines = ["<table><tr><th>weights, top-1</th>"]
     lines += [f'<th class="n">{text}</th>' for text in [*seeds, *head]]
-    for (name, start, pretext), own in probed.items():
-        cells = [str(len(results["pretexts"][pretext]["runs"])) for _ in seeds]
+    for (name, start), own in probed.items():
+        cells = [str(len({row["seed"] for row in own})) for _ in seeds]
         cells += [percent(_top1(own, *column)) for column in columns]
         cells += [_tuned(results, start, fraction) for fraction in tuned]
         lines.append(f"</tr><tr><td>{document.name(name)}</td>")
         lines += [f'<td class="n">{cell}</td>' for cell in cells]
     note = (
         "Percent of the test images ± standard deviation over seeds and draws of the labels. kNN: "
-        f"{_NEIGHBOURS} neighbours; linear: logistic regression; both on features of the backbone, "
+        f"{SHOWN} neighbours; linear: logistic regression; both on features of the backbone, "
         "which is not changed. With labels: the arms that start from these weights, under "
         "the settings that they chose on validation data."
     )
@@ -56,28 +59,28 @@ def section(results: Mapping[str, Any]) -> list[str]:
 
 
 def _probed(results: Mapping[str, Any]) -> Iterator[tuple[_Weights, list[Row]]]:
-    """Pretext tasks, then random weights, with their rows."""
-    floors = {}
+    """Pretext tasks, then random weights, with their rows.
+
+    Random weights of one network may have been probed with several pretext tasks, if some failed
+    with some seeds, see `ssljax.studies.floors`.
+    """
+    config = ConfigDict(results["config"])
+    floors: dict[str, list[Row]] = {}  # by the first pretext task with the network
     for name, rows in results["probes"].items():
         trained = [row for row in rows if row["weights"] != "random"]
         if trained:
-            yield (name, name, name), trained
+            yield (name, name), trained
         if floor := [row for row in rows if row["weights"] == "random"]:
-            floors[name] = floor
+            floors.setdefault(same_network(config, name)[0], []).extend(floor)
     for name, floor in floors.items():
         model = results["config"]["pretexts"][name]["model"]
         said = "random" if len(floors) == 1 else f"random, {model['name']} as in {name}"
         is_trained = model == results["config"]["classification"]["model"]
-        yield (said, "random" if is_trained else "", name), floor
+        yield (said, "random" if is_trained else ""), floor
 
 
 def _top1(rows: Sequence[Row], probe: str, fraction: float) -> list[float]:
-    return [
-        row["top1"]
-        for row in rows
-        if (row["probe"], row["label_fraction"]) == (probe, fraction)
-        and row.get("k", _NEIGHBOURS) == _NEIGHBOURS
-    ]
+    return [row["top1"] for row in of_protocol(rows, probe, fraction)]
 
 
 def _tuned(results: Mapping[str, Any], start: str, fraction: float) -> str:
@@ -99,13 +102,13 @@ def _chart(
     if len(shares) < 2:
         return ""
     lines = []
-    for index, ((name, *_), rows) in enumerate(probed.items()):
+    for index, ((name, _), rows) in enumerate(probed.items()):
         values = [_top1(rows, probe, fraction) for fraction in shares]
         means = [statistics.mean(each) for each in values]
         spread = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values]
         x = [100 * fraction for fraction in shares]
         lines.append(Curve(name, x, means, index, spread=spread))
-    return curves.draw(
+    drawn = curves.draw(
         lines,
         f"{_NAMES[probe]} {label('top1')} by share of the labels",
         "percent",
@@ -113,6 +116,9 @@ def _chart(
         x_label="percent of the labels",
         logarithmic=True,
     )
+    bars = "Bars: the standard deviation over seeds and draws of the labels."
+    # A single number at each share has no bar.
+    return document.chart(drawn, bars if any(any(line.spread) for line in lines) else "")
 
 
 def _share(fraction: float) -> str:

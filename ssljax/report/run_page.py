@@ -10,6 +10,7 @@ from typing import Any
 from ssljax.report import document
 from ssljax.report.run_charts import Row, metrics
 from ssljax.report.tables import label
+from ssljax.runs.best_validation import best_validation
 from ssljax.runs.config import train_config
 from ssljax.runs.run import Run
 from ssljax.settings.options import flatten
@@ -134,10 +135,7 @@ def _results(content: Content) -> str:
     lines.append("</table>")
     notes = ["Training: the mean over the epochs since the validation before, with the weights of "
              "each step."]  # fmt: skip
-    known = [row for row in validations if _is_comparable(row.get(method.best_metric))]
-    if known:
-        sign = 1 if method.best_is_max else -1
-        best = max(known, key=lambda row: sign * row[method.best_metric])
+    if (best := best_validation(method, validations)) is not None:
         notes.append(
             f"The best {label(method.best_metric)} in a validation is "
             f"{_number(best[method.best_metric])}, after epoch {best['epoch']}."
@@ -150,10 +148,6 @@ def _results(content: Content) -> str:
         ]
         notes.append(f"Probes after epoch {probes[-1]['epoch']}: {', '.join(found)}.")
     return "".join(lines) + f'<p class="note">{document.text(" ".join(notes))}</p>'
-
-
-def _is_comparable(value: Any) -> bool:
-    return value is not None and value == value
 
 
 def _number(value: float | None) -> str:

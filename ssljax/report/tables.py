@@ -72,8 +72,7 @@ def arms(results: dict[str, Any]) -> str:
     note = (
         f"Percent of {results['test_examples']:,} test images ± {spread}standard error of the test "
         f"set; each arm with {labels} and, if there are several settings, the one it chose. "
-        "Chance: guessing always names the most frequent classes. Bars in charts: the standard "
-        f"error of {'seeds and ' if several else ''}the test set."
+        "Chance: guessing always names the most frequent classes."
     )
     if published and results["published"].get("source"):
         note += f" Published: {results['published']['source']}."

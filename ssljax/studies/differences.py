@@ -11,11 +11,11 @@ import scipy.special
 from ml_collections import ConfigDict
 
 from ssljax.files.packed_bits import unpacked
+from ssljax.probes.table import of_protocol
 from ssljax.studies import probing
 from ssljax.studies.outcomes import Ended, Outcome
 from ssljax.studies.plan import Cell
 
-NEIGHBOURS = 20  # of `knn`
 # By seed: for each draw of the labels and each test image, whether the answer is right.
 Hits = dict[int, np.ndarray]
 
@@ -169,10 +169,8 @@ def _probed(ended: Ended, protocol: str, fraction: float, random: bool) -> Hits:
             continue
         hits = [
             unpacked(row["hits"], row["examples"])
-            for row in run.probes
-            if (row["probe"], row["label_fraction"]) == (protocol, fraction)
-            and row.get("k", NEIGHBOURS) == NEIGHBOURS
-            and (row["weights"] == "random") == random
+            for row in of_protocol(run.probes, protocol, fraction)
+            if (row["weights"] == "random") == random
         ]
         if hits:
             found[seed] = np.array(hits, float)

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssljax.methods import method_class
+from ssljax.runs.best_validation import best_validation, goodness
 from ssljax.runs.saved_evaluations import SavedEvaluation
 from ssljax.settings.errors import Diverged, InputError
 from ssljax.studies.plan import Cell
@@ -80,13 +81,13 @@ def choose(config: ConfigDict, ended: Mapping[str, Ended]) -> str | None:
     Settings that failed with the first seed are chosen only if all did; None: all runs failed.
     """
     method = method_class(config.classification.method.name)
-    sign = 1 if method.best_is_max else -1
     first = {name: finished(runs[:1]) for name, runs in ended.items()}
     if not any(first.values()):
         first = {name: finished(runs) for name, runs in ended.items()}
 
     def best(name: str) -> float:
-        return max(sign * row[method.best_metric] for row in first[name][0].validation)
+        row = best_validation(method, first[name][0].validation)
+        return -math.inf if row is None else goodness(method, row)
 
     return max((name for name, runs in first.items() if runs), key=best, default=None)
 

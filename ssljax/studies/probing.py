@@ -30,6 +30,7 @@ class _Row(msgspec.Struct):
     probe: str
     weights: str
     label_fraction: _Share
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**32)]
     top1: _Share
     class_mean: _Share
     examples: int

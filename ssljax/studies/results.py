@@ -32,12 +32,12 @@ def collect(
       labels the `settings` by name, each a summary, and the name of the `best` one. A summary has
       `mean` and `std` of the test metrics over the seeds (`std` is None for one seed),
       `standard_error` of the test set (see `ssljax.evaluate`; the mean over the seeds, which share
-      the test set), `chance`, `runs`, `curves`, and the numbers of further runs that `failed` and
-      that are `missing`, because they are not finished. What has no finished run is left out.
-      `failures` has an entry for each run that failed. `metric` is the one that arms are compared
-      by. `probes` has the rows of `ssljax.probe` by pretext task; those with the weights `random`
-      are of random weights of the same network. `differences`: see
-      `ssljax.studies.differences.collect`.
+      the test set), `chance`, `runs` (each with the `seed` of its config), `curves`, and the
+      numbers of further runs that `failed` and that are `missing`, because they are not finished.
+      What has no finished run is left out. `failures` has an entry for each run that failed.
+      `metric` is the one that arms are compared by, and `seeds` are those of arms. `probes` has the
+      rows of `ssljax.probe` by pretext task; those with the weights `random` are of random weights
+      of the same network. `differences`: see `ssljax.studies.differences.collect`.
 
     Raises:
       TrainingFailed: no arm has a finished run, and some failed.
@@ -62,7 +62,7 @@ def collect(
         share = arm["labels"].setdefault(
             f"{cell.fraction:g}", {"fraction": cell.fraction, "settings": {}}
         )
-        share["settings"][cell.setting] = _summary(ended)
+        share["settings"][cell.setting] = _summary(ended, config.classification.seed)
     for name, arm in arms.items():
         for share in arm["labels"].values():
             share["best"] = choose(
@@ -84,7 +84,11 @@ def collect(
         "test_examples": first.test.examples,
         "class_names": first.test.class_names,
         "arms": arms,
-        "pretexts": {name: _summary(ended) for name, ended in pretexts.items() if finished(ended)},
+        "pretexts": {
+            name: _summary(ended, config.pretexts[name].seed)
+            for name, ended in pretexts.items()
+            if finished(ended)
+        },
         "probes": {
             name: [
                 {key: value for key, value in row.items() if key != "hits"}
@@ -127,7 +131,8 @@ def _published(config: ConfigDict) -> dict[str, Any]:
     return config.published.to_dict() if ours == theirs else {}
 
 
-def _summary(ended: Ended) -> dict[str, Any]:
+def _summary(ended: Ended, first_seed: int) -> dict[str, Any]:
+    """Of runs whose seeds are the ones from `first_seed` on."""
     outcomes = finished(ended)
     tests = [outcome.test.metrics for outcome in outcomes]
     names = list(tests[0])
@@ -144,7 +149,7 @@ def _summary(ended: Ended) -> dict[str, Any]:
         "chance": outcomes[0].test.chance,
         "runs": [
             {"folder": str(outcome.folder), "seed": seed, "test": outcome.test.metrics}
-            for seed, outcome in enumerate(ended)
+            for seed, outcome in enumerate(ended, start=first_seed)
             if isinstance(outcome, Outcome)
         ],
         "failed": sum(isinstance(run, Failure) for run in ended),

@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -25,6 +24,7 @@ from ssljax.devices import processes
 from ssljax.devices.signals import Interruption
 from ssljax.files import storage
 from ssljax.probes.in_training import TrainingProbes
+from ssljax.runs.best_validation import best_validation
 from ssljax.runs.checkpoints import BEST, LATEST, Checkpoints
 from ssljax.runs.config import resolve
 from ssljax.runs.folder import recorded_config
@@ -222,11 +222,8 @@ def train(
 
 def _best_step(run: Run, log: TrainingLog) -> int | None:
     """The step of the best validation so far; None if there is none, or the method has none."""
-    name, sign = run.method.best_metric, 1 if run.method.best_is_max else -1
-    if not name:
-        return None
-    rows = [row for row in log.metrics.validations() if np.isfinite([row[name], row["loss"]]).all()]
-    return max(rows, key=lambda row: sign * row[name])["step"] if rows else None
+    best = best_validation(run.method, log.metrics.validations())
+    return None if best is None else best["step"]
 
 
 @jax.jit
