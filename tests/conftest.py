@@ -12,6 +12,10 @@ from tests.fast_compilation import FLAGS
 # Four devices in one process; commands that tests start as processes of their own see one.
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=4 {FLAGS}"
 
+# Rounding depends on the number of XLA's threads, which usually is that of the cores. On one core,
+# a process with two devices has two threads, and two processes with a device each have one each.
+os.environ["NPROC"] = "2"
+
 # Many tests compile the same tiny networks, also in processes of their own, such as pytest-xdist's.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory()
