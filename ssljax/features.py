@@ -47,7 +47,7 @@ def features(
 ) -> Features:
     """The features of a split, or of image files, in memory.
 
-    They are those of `ssljax.load_run(workdir).features`, to the bit.
+    They are those of `ssljax.load_run(workdir).features` for the same images, to the bit.
 
     Args:
       workdir: the run folder.

@@ -71,9 +71,10 @@ expected = np.load(file)
 model = ssljax.load_run(workdir)
 assert jax.device_count() == 1
 order = np.random.default_rng(0).permutation(42)
-for some in (range(42), order, order[:5], [7]):
+assert np.array_equal(model.features(list(map(str, expected["files"]))), expected["features"])
+for some in (order, order[:5], [7]):  # the place in a batch may change the last bit
     found = model.features([str(expected["files"][index]) for index in some])
-    assert np.array_equal(found, expected["features"][some])
+    np.testing.assert_allclose(found, expected["features"][some], rtol=1e-5, atol=1e-7)
 print("equal")
 """
 
@@ -105,12 +106,11 @@ def test_the_features_of_an_image_do_not_depend_on_the_others(classification_run
     model = ssljax.load_run(classification_run)
     order = np.random.default_rng(0).permutation(42)
     every = model.features(files)
-    # On several devices of a CPU without AVX-512, the last bit depends on the place in a batch and
-    # on the number of devices. The test above compares bits on one device.
-    for some in (range(42), order, order[:5], [7]):
+    assert np.array_equal(every, written["features"])
+    for some in (order, order[:5], [7]):
         found = model.features([files[index] for index in some])
+        # The place in a batch may change the last bit.
         np.testing.assert_allclose(found, every[some], rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(every, written["features"], rtol=1e-5, atol=1e-7)
     streamed = model.features(pathlib.Path(file).read_bytes() for file in files)
     assert np.array_equal(streamed, every)
     assert np.array_equal(

@@ -22,7 +22,7 @@ from tests.test_backbones_equal_to_torchvision import nchw, numpy_state, torchs
 torch = references.load("torch")
 lightly_loss = references.load("lightly.loss")
 pytestmark = pytest.mark.reference
-LEARNING_RATE = 3e-4
+LEARNING_RATE = 1e-5  # rounding grows from step to step, and more so with a higher one
 
 
 @pytest.mark.quick
@@ -119,7 +119,7 @@ def test_ten_steps_are_those_of_a_plain_loop(trained):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        assert ours == pytest.approx(loss.item(), rel=1e-3)
+        assert ours == pytest.approx(loss.item(), rel=1e-4)
     expected = numpy_state(backbone)
     found = layout.write({"backbone": last.params["backbone"]},
                          {"backbone": last.stats["backbone"]})  # fmt: skip

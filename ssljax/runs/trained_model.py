@@ -92,8 +92,9 @@ class TrainedModel:
     def features(self, images: ImageLike | Iterable[ImageLike], layer: str = "") -> np.ndarray:
         """The outputs of a layer of the backbone, after ReLU and pooling.
 
-        The features of an image are the same, to the bit, whatever other images there are. To that
-        end, batches are as large as in evaluation.
+        The other images do not influence an image's features, but its place in the batch may
+        change their last bits. Batches are as large as in evaluation, so that the same images in
+        the same order have the same bits in both.
 
         Args:
           images: see `pixels`; one is the same as a list of one.
