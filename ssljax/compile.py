@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from ssljax.runs.config_flags import ConfigCommand
 from ssljax.settings.command_line import no_arguments
 from ssljax.settings.messages import show
-from ssljax.settings.option_help import Fields
 
 
 def compile_for(config: ConfigDict, topology: str = "", num_classes: int = 0) -> dict[str, Any]:
@@ -163,12 +162,6 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         show(*describe(result))
 
 
-def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:
-    from ssljax.runs.config import described
-
-    return described(config)
-
-
 def cli() -> None:
     """The console script `ssljax-compile`."""
     command = ConfigCommand(
@@ -180,7 +173,7 @@ def cli() -> None:
         "python -m ssljax.compile --config=configs/jigsaw.py:3x3 [--topology=v5e:2x4]\n"
         "       [--config.batch_size=512]",
     )
-    command.config(_described)
+    command.config()
     command.text(
         "topology",
         "a TPU slice, such as v5e:2x4 or v5p:2x2x1; the default is this machine's devices",

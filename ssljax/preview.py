@@ -11,7 +11,6 @@ from ssljax.runs.config_flags import ConfigCommand
 from ssljax.settings.command_line import no_arguments
 from ssljax.settings.errors import InputError
 from ssljax.settings.messages import say, show
-from ssljax.settings.option_help import Fields
 
 
 def preview(config: ConfigDict, images: int = 8, epochs: int = 2) -> bytes:
@@ -60,12 +59,6 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
     show(str(out))
 
 
-def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:
-    from ssljax.runs.config import described
-
-    return described(config)
-
-
 def cli() -> None:
     """The console script `ssljax-preview`."""
     command = ConfigCommand(
@@ -76,7 +69,7 @@ def cli() -> None:
         "python -m ssljax.preview --config=configs/jigsaw.py:3x3 --out=FILE.png [--images=8]\n"
         "       [--epochs=2] [--config.method.gap=10]",
     )
-    command.config(_described)
+    command.config()
     command.text("out", "the PNG file to write", required=True)
     command.number("images", "how many training images", default=8, at_least=1)
     command.number("epochs", "how many epochs", default=2, at_least=1)

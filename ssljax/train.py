@@ -12,7 +12,6 @@ from ssljax.files import storage
 from ssljax.runs.config_flags import ConfigCommand
 from ssljax.settings.command_line import no_arguments
 from ssljax.settings.messages import show
-from ssljax.settings.option_help import Fields
 
 if TYPE_CHECKING:
     from ssljax.runs.run import Run
@@ -70,12 +69,6 @@ def main(arguments: flags.FlagValues, positional: list[str]) -> None:
         show(f"{folder} is trained{where}. Next:", *next_steps(run, folder, arguments.plugin))
 
 
-def _described(config: ConfigDict) -> tuple[ConfigDict, Fields]:
-    from ssljax.runs.config import described
-
-    return described(config)
-
-
 def cli() -> None:
     """The console script `ssljax-train`."""
     command = ConfigCommand(
@@ -84,7 +77,7 @@ def cli() -> None:
         "stopped; Ctrl-C and SIGTERM save a checkpoint first.",
         "python -m ssljax.train --config=configs/jigsaw.py:3x3 --workdir=RUN [--config.a.b=value]",
     )
-    command.config(_described)
+    command.config()
     command.text("workdir", "the run folder", required=True)
     command.run(main)
 

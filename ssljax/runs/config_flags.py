@@ -30,14 +30,22 @@ _NAME = re.compile(r"--?config\.(?:(.+)\.)?(method|model)\.name=(.*)")
 Described = Callable[[ConfigDict], tuple[ConfigDict, Fields]]
 
 
+def described_run(config: ConfigDict) -> tuple[ConfigDict, Fields]:
+    """See `ssljax.runs.config.described`, which is imported when it is needed."""
+    from ssljax.runs.config import described
+
+    return described(config)
+
+
 class ConfigCommand(Command):
     """A command that takes a config."""
 
-    def config(self, described: Described) -> None:
+    def config(self, described: Described = described_run) -> None:
         """Adds `--config` and its overrides, `--print_config` and `--plugin`.
 
         Args:
-          described: completes and checks a config, and returns it with its options by key.
+          described: completes and checks a config, and returns it with its options by key. The
+            default takes the config of a training run.
         """
         self._spec, self._described = "", described
         flags.DEFINE_string("config", None, _HELP, flag_values=self.flags)
