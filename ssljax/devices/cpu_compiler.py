@@ -15,6 +15,9 @@ import jax
 # The collectives of several CPU devices meet in one process, whose threads may have to wait for
 # other programs. XLA would give up after 40 seconds.
 _PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 3600}
+# Of a program that runs once, in milliseconds, such as the initialisation of weights. XLA would
+# take seconds to optimise its random numbers.
+RUN_ONCE: dict[str, str | int] = {"xla_backend_optimization_level": 0}
 _YNNPACK_ONLY_REDUCES = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ssljax.data import pipeline
 from ssljax.data.image_source import ImageSource
+from ssljax.devices import cpu_compiler
 from ssljax.devices.parallelism import Parallelism, place
 from ssljax.models.batch_norm import COLLECTION, BatchNorm
 from ssljax.models.network import Network, variables
@@ -36,7 +37,8 @@ def with_random_weights(run: Run, seed: int, images: ImageSource) -> TrainedMode
     config = run.config.copy_and_resolve_references()
     config.seed = seed
     run = dataclasses.replace(run, config=config)
-    params, stats = jax.jit(run.initial_variables)()
+    options = cpu_compiler.RUN_ONCE if jax.default_backend() == "cpu" else None
+    params, stats = jax.jit(run.initial_variables, compiler_options=options)()
     if _PART in stats:
         stats[_PART] = _one_pass(run, params, stats, images)
     parts = {"params": params, "stats": stats, "teacher": {}, "memory": {}}

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import optax
 
+from ssljax.devices import cpu_compiler
 from ssljax.devices.parallelism import Parallelism
 from ssljax.models import model_class
 from ssljax.runs.run import Run
@@ -19,9 +20,6 @@ from ssljax.training.optimizers import make_optimizer
 from ssljax.training.state import TrainState, initial_state
 from ssljax.training.step import make_train_step
 from ssljax.training.training_records import training_records
-
-# Initialisation runs once, in milliseconds; XLA would take seconds to optimise its random numbers.
-_COMPILE_FAST = {"xla_backend_optimization_level": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +42,7 @@ class RunStep:
 
     def new_state(self) -> TrainState:
         """The state of step 0, on the devices."""
-        options = _COMPILE_FAST if self.parallelism.devices[0].platform == "cpu" else None
+        options = cpu_compiler.RUN_ONCE if self.parallelism.devices[0].platform == "cpu" else None
         replicated = self.parallelism.replicated()
         make = jax.jit(self.initial_state, out_shardings=replicated, compiler_options=options)
         return make()
