@@ -321,7 +321,7 @@ def test_sums_of_a_checkpoint_that_are_of_other_metrics(run, make_config, pretex
 def test_damaged_files_are_read_or_refused(tmp_path):
     for extra in ("torch", "safetensors", "pyarrow"):
         pytest.importorskip(extra, reason="needs the extras `torch` and `parquet`")
-    fuzz = [sys.executable, "-m", "tests.fuzz", "--inputs=4", "--seed=2", f"--keep={tmp_path}"]
+    fuzz = [sys.executable, "-m", "tests.fuzz", "--inputs=8", "--seed=2", f"--keep={tmp_path}"]
     fuzz += ["--patience=120"]  # other tests run beside it
     names = (
         "annotation lists",

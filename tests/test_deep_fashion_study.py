@@ -25,11 +25,11 @@ OURS = sorted(
 )
 
 
-# Pixels of an image that is, or whose tiles are, as large as AlexNet needs.
-SIZES = {"simclr": 64, "jigsaw_permutations": 255}
+# Pixels of an image whose local views, or whose tiles, have the 64 px that AlexNet needs.
+SIZES = {"simclr": 64, "swav": 150, "jigsaw_permutations": 255}
 
 
-def test_two_methods_with_random_and_imagenet_weights_beside_them(tmp_path):
+def test_three_methods_with_random_and_imagenet_weights_beside_them(tmp_path):
     """The full-size settings but for the width, the image and the length of the training."""
     pytest.importorskip("safetensors", reason="needs the extra `safetensors`")
     write_folder(tmp_path / "source")

@@ -24,7 +24,10 @@ def weights(run):
     """The student's parameters are those of the teacher and noise."""
     found = jax.device_get(make_run_step(run, steps_per_epoch=7).new_state().weights())
     rng = np.random.default_rng(0)
-    move = lambda leaf: (leaf + 0.1 * rng.normal(size=leaf.shape)).astype(np.float32)  # noqa: E731
+
+    def move(leaf: np.ndarray) -> np.ndarray:
+        return (leaf + 0.1 * rng.normal(size=leaf.shape)).astype(np.float32)
+
     return {**found, "params": jax.tree.map(move, found["params"])}
 
 
